@@ -1,1 +1,43 @@
+"""Pure functions that measure entropy: arrays in, numbers out.
 
+Importing this room imports neither torch nor JAX; the functions on token distributions, which need torch, are loaded on
+first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from isentrope.measures.continuous import differential_entropy
+from isentrope.measures.discrete import block_entropy, conditional_block_entropy, discrete_entropy
+from isentrope.measures.estimate import Estimate
+from isentrope.measures.text import CompressedSize, TextEntropies, compressed_size, text_entropies
+
+if TYPE_CHECKING:
+    from isentrope.measures.token_statistics import TokenStatistics, token_statistics, token_statistics_from_logits
+
+_NEED_TORCH = {"TokenStatistics", "token_statistics", "token_statistics_from_logits"}
+
+__all__ = [
+    "CompressedSize",
+    "Estimate",
+    "TextEntropies",
+    "TokenStatistics",
+    "block_entropy",
+    "compressed_size",
+    "conditional_block_entropy",
+    "differential_entropy",
+    "discrete_entropy",
+    "text_entropies",
+    "token_statistics",
+    "token_statistics_from_logits",
+]
+
+
+def __getattr__(name: str):
+    if name in _NEED_TORCH:
+        return getattr(import_module("isentrope.measures.token_statistics"), name)
+    raise AttributeError(f"module 'isentrope.measures' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

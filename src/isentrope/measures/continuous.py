@@ -9,7 +9,6 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Real
-from scipy.stats import differential_entropy as _scipy_differential_entropy
 
 from isentrope.measures.estimate import Estimate, unit_of
 
@@ -51,6 +50,9 @@ def differential_entropy(samples: Real[np.ndarray, " n"] | npt.ArrayLike, *, bas
         >>> differential_entropy(np.random.default_rng(0).uniform(0, 8, size=10_000), base=2)
         Estimate(2.9961 ± 0.0011 bit, ebrahimi, n=10000)
     """
+    # scipy.stats takes most of a second to import; those who measure something else do not wait for it.
+    from scipy.stats import differential_entropy as spacing_entropy
+
     nats, unit = unit_of(base, "differential_entropy")
     values = np.asarray(samples)
     if values.ndim != 1:
@@ -81,7 +83,7 @@ def differential_entropy(samples: Real[np.ndarray, " n"] | npt.ArrayLike, *, bas
             f"differential_entropy: the {n} samples take only {distinct} values and recur more often than the spacing "
             f"of {window} samples, so the differential entropy is minus infinity; discrete_entropy reads them as symbols"
         )
-    value = float(_scipy_differential_entropy(values, window_length=window, method=method))
+    value = float(spacing_entropy(values, window_length=window, method=method))
     # The local values -ln f, up to a constant; at the ends the spacing covers fewer steps.
     steps = np.minimum(np.arange(n) + window, n - 1) - np.maximum(np.arange(n) - window, 0)
     stderr = float(np.std(np.log(spacing / steps))) / sqrt(n)
