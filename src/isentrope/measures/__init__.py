@@ -13,7 +13,7 @@ from isentrope.measures.estimate import Estimate
 from isentrope.measures.text import CompressedSize, TextEntropies, compressed_size, text_entropies
 
 if TYPE_CHECKING:
-    from isentrope.measures.token_statistics import TokenStatistics, token_statistics, token_statistics_from_logits
+    from isentrope.measures.tokens import TokenStatistics, token_statistics, token_statistics_from_logits
 
 _NEED_TORCH = {"TokenStatistics", "token_statistics", "token_statistics_from_logits"}
 
@@ -35,7 +35,7 @@ __all__ = [
 
 def __getattr__(name: str):
     if name in _NEED_TORCH:
-        return getattr(import_module("isentrope.measures.token_statistics"), name)
+        return getattr(import_module("isentrope.measures.tokens"), name)
     raise AttributeError(f"module 'isentrope.measures' has no attribute {name!r}")
 
 
