@@ -147,6 +147,11 @@ class RunStore:
         return self._config
 
     @property
+    def papers(self) -> tuple[str, ...]:
+        """The catalog keys of the papers the run used, so that `isentrope.cite` takes a run."""
+        return tuple(self._config.get("papers", ()))
+
+    @property
     def diagnosis(self) -> dict[str, Any]:
         """``{"sentences": [str], "numbers": {str: float}}``; empty until it is written."""
         return self._read_if_there("diagnosis.json")
