@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from isentrope.lab.models import LanguageModel
-from isentrope.measures.token_statistics import token_statistics, token_statistics_from_logits
+from isentrope.measures import token_statistics, token_statistics_from_logits
 
 # Logits that exist at the same time while scoring: 16 MB in float32.
 _LOGITS_AT_ONCE = 1 << 22
