@@ -396,11 +396,6 @@ def _largest(logits: Tensor, k: int) -> Tensor:
     return candidates.gather(1, logits.gather(1, candidates).topk(k, sorted=False).indices)
 
 
-def _dot(left: Tensor, right: Tensor) -> Tensor:
-    """Row-wise inner products in one pass, without an array of products."""
-    return torch.bmm(left.unsqueeze(1), right.unsqueeze(2)).view(-1)
-
-
 def _reduce(logits: Tensor, token_ids: Tensor, rows: _Rows, work: _Workspace) -> None:
     """Fill ``rows`` from the logits, which are overwritten."""
     torch.amax(logits, 1, out=rows.maximum)
@@ -419,20 +414,21 @@ def _reduce(logits: Tensor, token_ids: Tensor, rows: _Rows, work: _Workspace) ->
         rows.log_probs.sub_(rows.log_sum)
     if rows.top_mass is not None:
         rows.top_mass.copy_(exponentials.gather(1, rows.top).sum(1).div_(total))  # type: ignore[arg-type]
+    scratch = work("scratch", len(shifted))
     if rows.collision is not None:
-        rows.collision.copy_(_dot(exponentials, exponentials).div_(total * total))
+        rows.collision.copy_(torch.mul(exponentials, exponentials, out=scratch).sum(1).div_(total * total))
     if rows.entropy is None:
         return
-    mean = _dot(exponentials, shifted).div_(total)
+    mean = torch.mul(exponentials, shifted, out=scratch).sum(1).div_(total)
     torch.sub(rows.log_sum, mean, out=rows.entropy)
     if rows.varentropy is None and rows.covariance is None:
         return
     deviation = shifted.sub_(mean.unsqueeze(1))
-    weighted = torch.mul(exponentials, deviation, out=work("weighted", len(shifted)))
+    weighted = torch.mul(exponentials, deviation, out=scratch)
     if rows.varentropy is not None:
-        rows.varentropy.copy_(_dot(weighted, deviation).div_(total))
+        rows.varentropy.copy_(deviation.mul_(weighted).sum(1).div_(total))
     if rows.covariance is not None:
-        rows.covariance.copy_(_dot(weighted, exponentials).div_(total * total))
+        rows.covariance.copy_(weighted.mul_(exponentials).sum(1).div_(total * total))
 
 
 def _differentiate(
