@@ -1,0 +1,191 @@
+"""Controllers and schedules: numbers that change during training.
+
+A controller may stand wherever a part takes a number: ``EntropyBonus(coefficient=ProportionalIntegral(target=0.6))``,
+``TopEntropy(fraction=Linear(1.0, 0.2, steps=100))``, and inside another controller,
+``ProportionalIntegral(target=Linear(0.6, 0.2, steps=100))``. `Objective` finds them, keeps what they remember in its
+`State`, shows each of them the metrics of the whole batch once an optimiser step, and puts the number in their place.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+Memory = Mapping[str, Any]
+"""What a stateful part remembers: names to numbers, strings and lists, as JSON holds them."""
+
+Number = Annotated[Any, "a number, or a controller that stands for one"]
+"""The type of a parameter that may be controlled. (A part is called only once controllers have become numbers.)"""
+
+
+@dataclass(frozen=True)
+class Stateful:
+    """A part that changes from step to step; the abstract base of controllers and of parts that keep a history.
+
+    `at` says what stands in the part's place during a step: a number for a controller, a plain part for a part with a
+    history. All three methods are pure; fields that hold further controllers are already numbers when they are called.
+    """
+
+    def start(self) -> Memory:
+        """What is remembered before the first step."""
+        return {}
+
+    def at(self, memory: Memory, step: int) -> Any:
+        """What stands in this part's place at ``step``."""
+        raise NotImplementedError
+
+    def update(self, memory: Memory, metrics: Mapping[str, float], step: int) -> Memory:
+        """What is remembered after the batch's metrics have been seen; called once before each optimiser step."""
+        return memory
+
+
+@dataclass(frozen=True)
+class Linear(Stateful):
+    """A straight line from ``start_value`` at step 0 to ``end_value`` at step ``steps``, constant afterwards.
+
+    Example:
+        >>> [Linear(1.0, 0.0, steps=4).at({}, t) for t in (0, 1, 4, 9)]
+        [1.0, 0.75, 0.0, 0.0]
+    """
+
+    start_value: float
+    end_value: float
+    steps: int
+
+    def at(self, memory: Memory, step: int) -> float:
+        """The value at ``step``."""
+        progress = min(step / self.steps, 1.0)
+        return self.start_value + (self.end_value - self.start_value) * progress
+
+
+@dataclass(frozen=True)
+class Cosine(Stateful):
+    """Half a cosine from ``start_value`` at step 0 to ``end_value`` at step ``steps``, constant afterwards.
+
+    Example:
+        >>> [round(Cosine(1.0, 0.0, steps=4).at({}, t), 3) for t in (0, 1, 2, 4)]
+        [1.0, 0.854, 0.5, 0.0]
+    """
+
+    start_value: float
+    end_value: float
+    steps: int
+
+    def at(self, memory: Memory, step: int) -> float:
+        """The value at ``step``."""
+        progress = min(step / self.steps, 1.0)
+        return self.end_value + (self.start_value - self.end_value) * (1 + math.cos(math.pi * progress)) / 2
+
+
+@dataclass(frozen=True)
+class ProportionalIntegral(Stateful):
+    """A proportional-integral controller that drives a metric to a target.
+
+    With the error ``e = metric - target``: ``u = clip(K_p e + K_i I, low, high)``, then ``I <- I + e``, so that ``I``
+    holds the errors *before* the present one. The sign is that of EntroPIC: the output is positive while the metric is
+    above its target. For a coefficient that must *raise* the metric, such as an entropy bonus, give negative gains.
+
+    The reference code lets ``I`` grow while ``u`` is saturated, so that a long start far from the target overshoots by
+    as long again; here ``I`` is held inside the range in which ``K_i I`` alone does not saturate, unless
+    ``anti_windup=False``.
+
+    Args:
+        target: wanted value of the metric, in its unit (nats for entropies).
+        proportional: ``K_p``.
+        integral: ``K_i``.
+        low: smallest output.
+        high: largest output.
+        metric: name of the metric that is held.
+        anti_windup: bound the integral as described.
+
+    References:
+        Yang et al., EntroPIC, arXiv 2511.15248.
+
+    Example:
+        >>> controller = ProportionalIntegral(target=1.0, proportional=1.0, integral=0.1)
+        >>> memory = controller.update(controller.start(), {"entropy": 1.5}, 0)
+        >>> controller.at(memory, 0)
+        0.5
+        >>> controller.at(controller.update(memory, {"entropy": 1.0}, 1), 1)
+        0.05
+    """
+
+    target: Number
+    proportional: float = 1.0
+    integral: float = 0.01
+    low: float = -1.0
+    high: float = 1.0
+    metric: str = "entropy"
+    anti_windup: bool = True
+
+    def __post_init__(self):
+        if self.low >= self.high:
+            raise ValueError(f"ProportionalIntegral: low must be below high, got {self.low} and {self.high}")
+
+    def start(self) -> Memory:
+        """No error seen yet; the output is 0, or the nearest value allowed."""
+        return {"integral": 0.0, "output": min(max(0.0, self.low), self.high)}
+
+    def at(self, memory: Memory, step: int) -> float:
+        """The output."""
+        return memory["output"]
+
+    def update(self, memory: Memory, metrics: Mapping[str, float], step: int) -> Memory:
+        """Take in the error of the present batch."""
+        error = _metric(metrics, self.metric) - self.target
+        output = self.proportional * error + self.integral * memory["integral"]
+        integral = memory["integral"] + error
+        if self.anti_windup and self.integral:
+            ends = (self.low / self.integral, self.high / self.integral)
+            integral = min(max(integral, min(ends)), max(ends))
+        return {"integral": integral, "output": min(max(output, self.low), self.high)}
+
+
+@dataclass(frozen=True)
+class StepTowards(Stateful):
+    """A coefficient that climbs by a fixed step while the metric is below its target, and falls while it is above.
+
+    ``c <- clip(c + delta sign(target - metric), low, high)``. With ``only_below`` the coefficient acts (is not 0) only
+    while the metric is at or below the target, as in Skywork-OR1 and in TRL's ``use_adaptive_entropy``.
+
+    Args:
+        target: wanted value of the metric (nats for entropies).
+        delta: step of the coefficient.
+        low: smallest coefficient.
+        high: largest coefficient.
+        initial: coefficient at the start.
+        metric: name of the metric that is held.
+        only_below: switch the coefficient off above the target.
+
+    References:
+        He et al., Skywork Open Reasoner 1, arXiv 2505.22312.
+    """
+
+    target: Number
+    delta: float = 0.005
+    low: float = 0.0
+    high: float = 1.0
+    initial: float = 0.0
+    metric: str = "entropy"
+    only_below: bool = True
+
+    def start(self) -> Memory:
+        """The initial coefficient, acting."""
+        return {"coefficient": self.initial, "active": True}
+
+    def at(self, memory: Memory, step: int) -> float:
+        """The coefficient, 0 while it does not act."""
+        return memory["coefficient"] if memory["active"] else 0.0
+
+    def update(self, memory: Memory, metrics: Mapping[str, float], step: int) -> Memory:
+        """Step towards the target."""
+        value = _metric(metrics, self.metric)
+        coefficient = memory["coefficient"] + self.delta * ((value < self.target) - (value > self.target))
+        active = not self.only_below or value <= self.target
+        return {"coefficient": min(max(coefficient, self.low), self.high), "active": active}
+
+
+def _metric(metrics: Mapping[str, float], name: str) -> float:
+    if name not in metrics:
+        raise ValueError(f"controller: no metric {name!r} to follow; there are {', '.join(sorted(metrics)) or 'none'}")
+    return metrics[name]

@@ -1,0 +1,163 @@
+"""Recipes: named objectives, side by side. Read top to bottom, or start one and change its slots.
+
+    objective = recipes.dapo().with_(selection=TopEntropy(0.2)).adding(regularizers=EntropyBonus(0.001))
+
+Everything that a recipe does not mention is as in `Objective`.
+"""
+
+from isentrope.policy.advantages import BatchWhitened, GroupCentered, GroupNormalized, LeaveOneOut
+from isentrope.policy.aggregation import SequenceSumOver, sequence_mean, sequence_sum, token_mean
+from isentrope.policy.controllers import Number, ProportionalIntegral
+from isentrope.policy.filters import DropUniformGroups
+from isentrope.policy.objective import Objective
+from isentrope.policy.regularizers import EntropyBonus, HighProbabilityAdvantage, KLPenalty, LogRatioPenalty
+from isentrope.policy.rewards import OverlongPenalty
+from isentrope.policy.surrogates import ClippedRatio, SequenceRatio, UnclippedRatio
+from isentrope.policy.weights import CovarianceBetween, DropRandom, TopCovariance
+
+
+def grpo(epsilon: float = 0.2, kl_coefficient: float = 0.0) -> Objective:
+    """Group relative policy optimisation (DeepSeekMath, arXiv 2402.03300).
+
+    Rewards standardised within the group, PPO's clip, mean over tokens and then over responses. The paper's KL term
+    (``kl_coefficient=0.04``) is off by default, as in today's trainers.
+    """
+    return Objective(
+        name="grpo",
+        advantage=GroupNormalized(),
+        surrogate=ClippedRatio(epsilon, epsilon),
+        aggregation=sequence_mean,
+        regularizers=(KLPenalty(kl_coefficient),) if kl_coefficient else (),
+        papers=("grpo",),
+    )
+
+
+def dr_grpo(epsilon: float = 0.2, length: int | None = None) -> Objective:
+    """GRPO without its length and difficulty biases (arXiv 2503.20783): centred rewards, sums over a constant length."""
+    return Objective(
+        name="dr_grpo",
+        advantage=GroupCentered(),
+        surrogate=ClippedRatio(epsilon, epsilon),
+        aggregation=SequenceSumOver(length),
+        papers=("dr-grpo",),
+    )
+
+
+def dapo(
+    low: float = 0.2, high: float = 0.28, maximum_length: int | None = None, cache: int | None = None
+) -> Objective:
+    """Decoupled clip and dynamic sampling (arXiv 2503.14476).
+
+    A higher upper clip, the mean over all tokens, no KL, and groups of equal rewards dropped. The soft overlong penalty
+    is on if ``maximum_length`` is given; ``cache`` is then a fifth of it, as in the paper, unless given too.
+    """
+    overlong = () if maximum_length is None else (OverlongPenalty(maximum_length, cache or maximum_length // 5),)
+    return Objective(
+        name="dapo",
+        reward=overlong,
+        advantage=GroupNormalized(),
+        row_filter=(DropUniformGroups(),),
+        surrogate=ClippedRatio(low, high),
+        aggregation=token_mean,
+        papers=("dapo",),
+    )
+
+
+def rloo(kl_coefficient: float = 0.0) -> Objective:
+    """REINFORCE with a leave-one-out baseline (arXiv 2402.14740): no clip, whole responses as actions."""
+    return Objective(
+        name="rloo",
+        advantage=LeaveOneOut(),
+        surrogate=UnclippedRatio(),
+        aggregation=sequence_sum,
+        regularizers=(KLPenalty(kl_coefficient, "k2"),) if kl_coefficient else (),
+        papers=("rloo",),
+    )
+
+
+def reinforce_plus_plus(epsilon: float = 0.2, kl_coefficient: float = 0.0, group_baseline: bool = False) -> Objective:
+    """REINFORCE++ (arXiv 2501.03262): no critic, KL inside the reward, advantages whitened over the batch's tokens."""
+    return Objective(
+        name="reinforce_plus_plus",
+        advantage=BatchWhitened(kl_coefficient, group_baseline=group_baseline),
+        surrogate=ClippedRatio(epsilon, epsilon),
+        aggregation=token_mean,
+        papers=("reinforce-plus-plus",),
+    )
+
+
+def gspo(low: float = 3e-4, high: float = 4e-4) -> Objective:
+    """Group sequence policy optimisation (arXiv 2507.18071): one importance ratio a response."""
+    return Objective(
+        name="gspo",
+        advantage=GroupNormalized(),
+        surrogate=SequenceRatio(low, high),
+        aggregation=sequence_mean,
+        papers=("gspo",),
+    )
+
+
+def entropy_bonus(coefficient: Number = 0.001) -> Objective:
+    """GRPO with a bonus on the policy's entropy: the baseline of arXiv 2505.22617; a number or a controller."""
+    return grpo().adding(regularizers=EntropyBonus(coefficient)).with_(name="entropy_bonus")
+
+
+def clip_cov(fraction: float = 2e-4, low: float = 1.0, high: float = 5.0) -> Objective:
+    """Clip-Cov (arXiv 2505.22617): a few random tokens of high covariance get no gradient.
+
+    Mean over tokens, a PPO clip so wide (±1) that it hardly acts, groups of equal rewards dropped. ``low`` and ``high``
+    bound the covariance of the candidates; on small batches ``fraction`` must be larger to take more than one token.
+    """
+    return Objective(
+        name="clip_cov",
+        advantage=GroupNormalized(),
+        row_filter=(DropUniformGroups(),),
+        surrogate=ClippedRatio(1.0, 1.0),
+        token_weight=(DropRandom(fraction, where=CovarianceBetween(low, high)),),
+        aggregation=token_mean,
+        papers=("clip-cov-kl-cov", "grpo"),
+    )
+
+
+def kl_cov(fraction: float = 2e-3, coefficient: float = 1.0) -> Objective:
+    """KL-Cov (arXiv 2505.22617): the tokens of highest covariance are held near the old policy; no clip.
+
+    ``fraction`` is ``2e-3`` for 7B models and ``2e-4`` for 32B models in the paper. With one optimiser step a rollout
+    batch it is plain REINFORCE with GRPO's advantages.
+    """
+    return Objective(
+        name="kl_cov",
+        advantage=GroupNormalized(),
+        row_filter=(DropUniformGroups(),),
+        surrogate=UnclippedRatio(),
+        aggregation=token_mean,
+        regularizers=(LogRatioPenalty(where=TopCovariance(fraction), coefficient=coefficient),),
+        papers=("clip-cov-kl-cov", "grpo"),
+    )
+
+
+def entropic(
+    target: Number = 0.1, proportional: float = 1.0, integral: float = 0.01, threshold: float = 0.95
+) -> Objective:
+    """EntroPIC (arXiv 2511.15248): GRPO whose entropy is held at ``target`` nats.
+
+    A proportional-integral controller sets how much more positive than negative tokens count where the policy is nearly
+    sure (probability above ``threshold``).
+    """
+    controller = ProportionalIntegral(target, proportional, integral)
+    return (
+        grpo()
+        .adding(regularizers=HighProbabilityAdvantage(controller, threshold), papers="entropic")
+        .with_(name="entropic")
+    )
+
+
+def entropy_target(target: Number, proportional: float = 0.1, integral: float = 0.01, limit: float = 0.2) -> Objective:
+    """GRPO whose entropy is held at ``target`` nats by a bonus that a proportional-integral controller sets.
+
+    The controller is EntroPIC's (arXiv 2511.15248), its output the coefficient of an entropy bonus in ``±limit``: below
+    the target it pays for entropy, above it it charges for it. The exact gradient of the entropy acts on every token, so
+    it holds the target also where few tokens are nearly sure.
+    """
+    controller = ProportionalIntegral(target, -proportional, -integral, low=-limit, high=limit)
+    return grpo().adding(regularizers=EntropyBonus(controller), papers="entropic").with_(name="entropy_target")

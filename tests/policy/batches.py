@@ -1,0 +1,36 @@
+"""Batches for the tests of the policy room."""
+
+import torch
+
+from isentrope.policy import TokenBatch
+
+
+def make_batch(rows=8, width=6, vocabulary=5, group_size=4, seed=0, dtype=torch.float64):
+    """A ragged batch from a softmax policy a little off the one that sampled it; returns it with the current logits."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(rows, width, vocabulary, generator=generator, dtype=dtype)
+    old_logits = logits + 0.3 * torch.randn(rows, width, vocabulary, generator=generator, dtype=dtype)
+    tokens = torch.multinomial(old_logits.softmax(-1).flatten(0, 1), 1, generator=generator).view(rows, width)
+    lengths = torch.randint(1, width + 1, (rows,), generator=generator)
+    mask = torch.arange(width) < lengths[:, None]
+    old = old_logits.log_softmax(-1)
+    batch = TokenBatch(
+        mask=mask,
+        rewards=torch.randint(0, 2, (rows,), generator=generator).to(dtype),
+        group_ids=torch.arange(rows) // group_size,
+        old_log_probs=old.gather(-1, tokens[..., None]).squeeze(-1),
+        old_entropy=-(old.exp() * old).sum(-1),
+        reference_log_probs=(old * 0.9).log_softmax(-1).gather(-1, tokens[..., None]).squeeze(-1),
+        token_ids=tokens,
+    )
+    return batch, logits
+
+
+def with_current(batch, logits):
+    """The batch with log-probabilities and entropy of the policy with these logits, gradient kept."""
+    log_probs = logits.log_softmax(-1)
+    return batch.with_(
+        log_probs=log_probs.gather(-1, batch.token_ids[..., None]).squeeze(-1),
+        entropy=-(log_probs.exp() * log_probs).sum(-1),
+        logits=lambda: logits,
+    )
