@@ -9,6 +9,24 @@ from typing import TYPE_CHECKING
 
 from isentrope.measures.continuous import differential_entropy
 from isentrope.measures.discrete import block_entropy, conditional_block_entropy, discrete_entropy
+from isentrope.measures.divergences import (
+    cross_entropy,
+    hellinger_distance,
+    jensen_shannon_divergence,
+    kl_divergence,
+    renyi_divergence,
+    total_variation_distance,
+)
+from isentrope.measures.entropies import (
+    collision_probability,
+    entropy,
+    hartley_entropy,
+    min_entropy,
+    perplexity,
+    renyi_entropy,
+    tsallis_entropy,
+    varentropy,
+)
 from isentrope.measures.estimate import Estimate
 from isentrope.measures.text import CompressedSize, TextEntropies, compressed_size, text_entropies
 
@@ -23,13 +41,27 @@ __all__ = [
     "TextEntropies",
     "TokenStatistics",
     "block_entropy",
+    "collision_probability",
     "compressed_size",
     "conditional_block_entropy",
+    "cross_entropy",
     "differential_entropy",
     "discrete_entropy",
+    "entropy",
+    "hartley_entropy",
+    "hellinger_distance",
+    "jensen_shannon_divergence",
+    "kl_divergence",
+    "min_entropy",
+    "perplexity",
+    "renyi_divergence",
+    "renyi_entropy",
     "text_entropies",
     "token_statistics",
     "token_statistics_from_logits",
+    "total_variation_distance",
+    "tsallis_entropy",
+    "varentropy",
 ]
 
 

@@ -1,0 +1,223 @@
+"""Distributions read from probabilities or logits, for any Array-API array: validation, precision, support.
+
+Functionals are computed from three arrays of one shape: the probabilities ``p``, their logarithms ``log_p`` with 0 in place
+of ``log 0``, and the support, where a probability is not 0. The zeros keep ``p log p`` and its gradient finite.
+"""
+
+import sys
+from collections.abc import Callable
+from math import isnan
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from array_api_compat import array_namespace, is_array_api_obj, is_jax_array, is_torch_array
+from jaxtyping import Float
+
+# Closer to order 1 than this, 1 - Σ p^α loses digits, and the same sum is taken of p (p^(α-1) - 1).
+NEAR_ONE = 0.1
+
+ArrayLike: TypeAlias = Float[Any, "..."] | list | tuple
+
+
+class Distribution(NamedTuple):
+    """Probabilities along an axis, in at least float32."""
+
+    p: Any
+    log_p: Any
+    support: Any
+
+
+class Reading(NamedTuple):
+    """Distributions of one shape and what to do with a result computed from them."""
+
+    distributions: tuple[Distribution, ...]
+    xp: Any
+    axis: int
+    finish: Callable[[Any], Any]
+    """Rounds a result to the dtype of the input."""
+
+
+def read(name: str, *, axis: int, normalize: bool, **sources: tuple[Any, Any]) -> Reading:
+    """Read one distribution for each keyword, ``argument=(probabilities, logits)``, and broadcast them against each other."""
+    given = [_choose(name, argument, *source, single=len(sources) == 1) for argument, source in sources.items()]
+    xp = array_namespace(*(array for _, array, _ in given))
+    axis = _common_axis(name, axis, given)
+    if len(given) > 1:
+        _check_broadcast(name, axis, given)
+    dtype = xp.result_type(*(array for _, array, _ in given))
+    wide = xp.result_type(dtype, xp.float32)
+    distributions = []
+    for argument, array, from_logits in given:
+        array = array if array.dtype == wide else xp.astype(array, wide)
+        if from_logits:
+            distributions.append(_from_logits(name, argument, array, axis, xp))
+        else:
+            distributions.append(_from_probabilities(name, argument, array, axis, normalize, xp, dtype))
+
+    def finish(value: Any) -> Any:
+        value = value + 0.0  # turns -0 into 0
+        return value if value.dtype == dtype else xp.astype(xp.asarray(value), dtype)
+
+    return Reading(tuple(distributions), xp, axis, finish)
+
+
+def stop_gradient(x: Any) -> Any:
+    """The same values, constant to automatic differentiation."""
+    if is_torch_array(x):
+        return x.detach()
+    if is_jax_array(x):
+        return sys.modules["jax"].lax.stop_gradient(x)
+    return x
+
+
+def log_sum_exp(exponents: Any, support: Any, axis: int, xp: Any) -> Any:
+    """``log Σ exp`` over the support; ``-inf`` where it is empty."""
+    lowest = xp.full_like(exponents, -np.inf)
+    largest = stop_gradient(xp.max(xp.where(support, exponents, lowest), axis=axis, keepdims=True))
+    largest = xp.where(largest > -np.inf, largest, xp.zeros_like(largest))
+    relative = xp.exp(xp.where(support, exponents - largest, xp.zeros_like(exponents)))
+    total = xp.sum(xp.where(support, relative, xp.zeros_like(relative)), axis=axis)
+    empty = total == 0
+    logarithm = xp.log(xp.where(empty, xp.ones_like(total), total)) + xp.squeeze(largest, axis=axis)
+    return xp.where(empty, xp.full_like(total, -np.inf), logarithm)
+
+
+def check_order(name: str, argument: str, order: float) -> None:
+    """Refuse an order of a Rényi or Tsallis quantity below 0."""
+    if isnan(order) or order < 0:
+        raise ValueError(f"{name}: {argument} must be at least 0, got {order!r}")
+
+
+def _choose(name: str, argument: str, probabilities: Any, logits: Any, single: bool) -> tuple[str, Any, bool]:
+    logits_argument = "logits" if single else f"{argument}_logits"
+    if (probabilities is None) == (logits is None):
+        problem = "neither" if logits is None else "both"
+        raise TypeError(f"{name}: give either {argument} (probabilities) or {logits_argument}, got {problem}")
+    if probabilities is None:
+        return logits_argument, _as_array(name, logits_argument, logits), True
+    return argument, _as_array(name, argument, probabilities), False
+
+
+def _as_array(name: str, argument: str, values: Any) -> Any:
+    array: Any = np.asarray(values, dtype=np.float64) if isinstance(values, (list, tuple)) else values
+    dtype: Any = getattr(array, "dtype", None)
+    if not is_array_api_obj(array):
+        raise TypeError(f"{name}: {argument} must be an array or a list of numbers, got {type(values).__name__}")
+    if not _is_half(dtype) and not array_namespace(array).isdtype(dtype, "real floating"):
+        raise TypeError(f"{name}: {argument} must be of a real floating dtype, got {dtype}")
+    return array
+
+
+def _is_half(dtype: Any) -> bool:
+    return str(dtype).rpartition(".")[2] in ("float16", "bfloat16")
+
+
+def _common_axis(name: str, axis: int, given: list[tuple[str, Any, bool]]) -> int:
+    """The axis counted from the end, where broadcasting aligns shapes."""
+    dimensions = max(array.ndim for _, array, _ in given)
+    if isinstance(axis, bool) or not isinstance(axis, int):
+        raise TypeError(f"{name}: axis must be an integer, got {axis!r}")
+    counted = axis - dimensions if axis >= 0 else axis
+    for argument, array, _ in given:
+        if not -array.ndim <= counted < 0:
+            raise ValueError(f"{name}: axis {axis} is out of range for {argument} of shape {tuple(array.shape)}")
+        if array.shape[counted] == 0:
+            raise ValueError(f"{name}: axis {axis} of {argument} is empty (shape {tuple(array.shape)})")
+    return counted
+
+
+def _check_broadcast(name: str, axis: int, given: list[tuple[str, Any, bool]]) -> None:
+    shapes = [tuple(array.shape) for _, array, _ in given]
+    described = " and ".join(f"{argument} {shape}" for (argument, _, _), shape in zip(given, shapes, strict=True))
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ValueError(f"{name}: shapes of {described} do not broadcast") from None
+    if len({shape[axis] for shape in shapes}) > 1:
+        raise ValueError(f"{name}: {described} must have the same number of outcomes along axis {axis}")
+
+
+def _from_probabilities(
+    name: str, argument: str, p: Any, axis: int, normalize: bool, xp: Any, given_dtype: Any
+) -> Distribution:
+    total = xp.sum(p, axis=axis, keepdims=True)
+    if _values_are_known(p):
+        least = xp.min(p, axis=axis, keepdims=True)
+        if normalize:
+            valid = (least >= 0) & (total > 0) & xp.isfinite(total)
+        else:
+            tolerance = _tolerance(given_dtype)
+            valid = (least >= 0) & (xp.abs(total - 1) <= tolerance)
+        if not bool(xp.all(valid)):
+            _complain_of_probabilities(name, argument, p, total, valid, axis)
+    if normalize:
+        p = p / total
+    support = p > 0
+    log_p = xp.log(xp.where(support, p, xp.ones_like(p)))
+    return Distribution(p, log_p, support)
+
+
+def _from_logits(name: str, argument: str, logits: Any, axis: int, xp: Any) -> Distribution:
+    largest = stop_gradient(xp.max(logits, axis=axis, keepdims=True))
+    if _values_are_known(logits):
+        valid = xp.isfinite(largest)
+        if not bool(xp.all(valid)):
+            index, value = _first_invalid(largest, valid, axis)
+            problem = "are all -inf" if value == -np.inf else f"contain {value}"
+            raise ValueError(
+                f"{name}: {argument} along axis {axis} {problem}{index}; they must be finite, or -inf for some outcomes"
+            )
+    support = logits > -np.inf
+    shifted = xp.where(support, logits - largest, xp.zeros_like(logits))
+    exponentials = xp.where(support, xp.exp(shifted), xp.zeros_like(logits))
+    total = xp.sum(exponentials, axis=axis, keepdims=True)
+    log_p = xp.where(support, shifted - xp.log(total), xp.zeros_like(logits))
+    return Distribution(exponentials / total, log_p, support)
+
+
+def _values_are_known(x: Any) -> bool:
+    """Whether values may be looked at: not while torch.compile or jax.jit traces the program."""
+    if is_torch_array(x):
+        return not sys.modules["torch"].compiler.is_compiling()
+    if is_jax_array(x):
+        return not isinstance(x, sys.modules["jax"].core.Tracer)
+    return True
+
+
+def _tolerance(dtype: Any) -> float:
+    """How far a sum of rounded probabilities of this dtype may be from 1."""
+    if _is_half(dtype):
+        return 1e-2
+    return 1e-4 if str(dtype).endswith("float32") else 1e-6
+
+
+def _first_invalid(values: Any, valid: Any, axis: int) -> tuple[str, float]:
+    """Where the first invalid slice lies, in words, and its value; both arrays keep ``axis`` with length 1."""
+    flags = np.moveaxis(_to_numpy(valid), axis, -1)[..., 0]
+    numbers = np.moveaxis(_to_numpy(values), axis, -1)[..., 0]
+    index = tuple(int(i) for i in np.argwhere(~flags)[0])
+    return (f" at index {index}" if index else ""), float(numbers[index])
+
+
+def _complain_of_probabilities(name: str, argument: str, p: Any, total: Any, valid: Any, axis: int) -> None:
+    values = _to_numpy(p)
+    for described, wrong in (("NaN", np.isnan(values)), ("infinite", np.isinf(values)), ("negative", values < 0)):
+        if wrong.any():
+            index = tuple(int(i) for i in np.argwhere(wrong)[0])
+            raise ValueError(
+                f"{name}: probabilities must be finite and not negative, "
+                f"{argument} is {described} ({values[index]:.6g}) at index {index}"
+            )
+    index, value = _first_invalid(total, valid, axis)
+    if value == 0:
+        raise ValueError(
+            f"{name}: {argument} along axis {axis} sums to 0{index}, which no rescaling makes probabilities"
+        )
+    raise ValueError(
+        f"{name}: probabilities along axis {axis} must sum to 1 (got {argument} summing to {value:.6g}{index}); "
+        "pass normalize=True to rescale"
+    )
+
+
+def _to_numpy(x: Any) -> np.ndarray:
+    return x.detach().cpu().numpy() if is_torch_array(x) else np.asarray(x)
