@@ -1,6 +1,7 @@
 """``isentrope measure``: the entropy of what files hold."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -101,9 +102,9 @@ def measure(
         try:
             found = _measure_file(file, asked)
         except (ValueError, OSError) as error:
-            failures.append(_explain(file, error))
+            failures.append(f"{_name(file)}: {_explain(error)}")
             if json_lines:
-                print(json.dumps({"file": file, "error": failures[-1]}, ensure_ascii=False), flush=True)
+                print(json.dumps({"file": file, "error": _explain(error)}, ensure_ascii=False), flush=True)
             continue
         if json_lines:
             print(json.dumps(_as_json(found, asked), ensure_ascii=False, allow_nan=False), flush=True)
@@ -149,10 +150,12 @@ class _Found:
     notes: list[str] = field(default_factory=list)
 
 
-def _explain(file: str, error: Exception) -> str:
-    name = "standard input" if file == "-" else file
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return f"{name}: {' '.join(text.split())}"
+def _name(file: str) -> str:
+    return "standard input" if file == "-" else file
+
+
+def _explain(error: Exception) -> str:
+    return " ".join((error.strerror if isinstance(error, OSError) and error.strerror else str(error)).split())
 
 
 # Which reader a file gets.
@@ -220,11 +223,12 @@ def _measure_bytes(file: str, data: bytes, asked: _Asked) -> _Found:
                     "entropy*": entropy,
                     "of a block*": block,
                     "coverage": round(found.coverage[known], 4),
-                    "method": entropy.method,
                 }
             )
         longest = len(found.block)
-        if longest < min(found.n, 8):
+        if longest > 1 and found.conditional[-1] == 0:
+            notes.append(f"{longest - 1} {found.symbol}s determine the next in all of the text")
+        elif longest < min(found.n, 8):
             notes.append(
                 f"blocks of {longest + 1} {found.symbol}s are too rare here (coverage below 0.95), "
                 f"so no {found.symbol} is measured given {longest} before"
@@ -235,9 +239,8 @@ def _measure_bytes(file: str, data: bytes, asked: _Asked) -> _Found:
         rows.append(
             {
                 "per": "character" if isinstance(symbol, str) else "byte",
-                "given": "all before",
+                "given": f"{compressed.best} compressed",
                 "entropy*": compressed.per_byte(base=asked.base) * len(data) / len(symbol),
-                "method": f"{compressed.best}, a bound achieved",
             }
         )
     if text is None:
@@ -291,7 +294,24 @@ def _measure_table(path: Path, table, kind: str, asked: _Asked) -> _Found:
             {"column": name, **_measure_column(name, column, asked)}
             for name, column in progress.track(columns.items(), description=str(path), total=len(columns))
         ]
-    return _Found(str(path), f"{kind} table, {table.num_rows:,} rows and {table.num_columns:,} columns", rows)
+    holds = f"{kind} table, {table.num_rows:,} rows and {table.num_columns:,} columns"
+    return _Found(str(path), holds, rows, _methods(rows))
+
+
+_READINGS = {
+    "discrete": "Shannon entropy of symbols",
+    "numeric": "differential entropy of a density, in the unit of the values",
+}
+
+
+def _methods(rows: list[dict[str, Any]]) -> list[str]:
+    """What each reading in the rows stands for, and its estimators."""
+    notes = []
+    for reading, meaning in _READINGS.items():
+        estimates = [row["entropy*"] for row in rows if row["read as"] == reading and row["entropy*"] is not None]
+        if estimates:
+            notes.append(f"{reading}: {meaning} ({', '.join(sorted({e.method for e in estimates}))})")
+    return notes
 
 
 @dataclass(frozen=True)
@@ -320,12 +340,12 @@ class _Column:
 def _refuse_missing(columns: dict[str, _Column], rows: int, asked: _Asked) -> None:
     holed = [(name, column) for name, column in columns.items() if column.missing]
     if holed and not asked.drop_missing:
-        listed = ", ".join(f"{name!r} {column.missing}" for name, column in holed[:8])
+        listed = ", ".join(f"{column.missing:,} in {name!r}" for name, column in holed[:8])
         more = f" and {len(holed) - 8} columns more" if len(holed) > 8 else ""
         name, column = holed[0]
         raise ValueError(
-            f"values are missing in {rows:,} rows: {listed}{more} (the first of {name!r} in row "
-            f"{column.first_missing + 1}); pass --missing drop to leave them out"
+            f"missing values, of {rows:,}: {listed}{more} (the first in row {column.first_missing + 1} of {name!r}); "
+            "pass --missing drop to leave them out"
         )
 
 
@@ -341,7 +361,6 @@ def _measure_column(name: str, column: _Column, asked: _Asked) -> dict[str, Any]
         "n": n,
         "distinct": None,
         "missing": column.missing,
-        "method": None,
         "note": None,
     }
     if n == 0:
@@ -351,7 +370,7 @@ def _measure_column(name: str, column: _Column, asked: _Asked) -> dict[str, Any]
     occurrences = values.value_counts()
     counts = occurrences.field("counts").to_numpy(zero_copy_only=False)
     row["distinct"] = len(counts)
-    reading, note = _reading(name, values, counts, asked)
+    reading, note = _reading(name, values, occurrences, counts, asked)
     if reading == "discrete":
         entropy = discrete_entropy(counts=counts, base=asked.base)
     elif n < 4:
@@ -365,10 +384,10 @@ def _measure_column(name: str, column: _Column, asked: _Asked) -> dict[str, Any]
         except ValueError as error:
             raise ValueError(f"column {name!r}: {error}") from None
     notes = "; ".join(part for part in (note, entropy.note) if part)
-    return row | {"read as": reading, "entropy*": entropy, "method": entropy.method, "note": notes or None}
+    return row | {"read as": reading, "entropy*": entropy, "note": notes or None}
 
 
-def _reading(name: str, values, counts: np.ndarray, asked: _Asked) -> tuple[str, str]:
+def _reading(name: str, values, occurrences, counts: np.ndarray, asked: _Asked) -> tuple[str, str]:
     """Whether a column is read as "discrete" symbols or "numeric" samples of a density, and a remark on it."""
     import pyarrow as pa
 
@@ -380,7 +399,7 @@ def _reading(name: str, values, counts: np.ndarray, asked: _Asked) -> tuple[str,
             raise ValueError(f"column {name!r} is of type {values.type}, which --numeric cannot read as numbers")
         return "numeric", ""
     if not (is_integer or is_float):
-        return "discrete", ""
+        return "discrete", _numbers_among_text(values, occurrences)
     n, distinct, most = len(values), len(counts), int(counts.max())
     if is_integer and (distinct <= _FEW_VALUES or n >= _SAMPLES_PER_VALUE * distinct):
         return "discrete", ""
@@ -388,6 +407,24 @@ def _reading(name: str, values, counts: np.ndarray, asked: _Asked) -> tuple[str,
     if distinct > 1 and most > isqrt(n):
         return "discrete", f"one value recurs {most:,} times, so there is no density"
     return "numeric", ""
+
+
+def _numbers_among_text(values, occurrences) -> str:
+    """A remark on a text column most of whose values are numbers: a stray word makes a reader of CSV take it as text."""
+    import pyarrow as pa
+
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)) or len(occurrences) > 100_000:
+        return ""
+    others = [entry for entry in occurrences.to_pylist() if not _NUMBER.fullmatch(entry["values"].strip())]
+    stray = sum(entry["counts"] for entry in others)
+    if not 0 < stray <= len(values) / 2:
+        return ""
+    return (
+        f"text, though {len(values) - stray:,} of {len(values):,} values are numbers ({others[0]['values']!r} is not)"
+    )
+
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 # NumPy arrays
@@ -400,7 +437,7 @@ def _measure_array(path: Path, asked: _Asked) -> _Found:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
         arrays = {path.stem: loaded} if isinstance(loaded, np.ndarray) else dict(loaded.items())
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        if "allow_pickle" in str(error):
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
             raise ValueError("holds Python objects, which only pickle could read; save plain numbers") from None
         raise ValueError(f"cannot be read as NumPy data ({error}); it may be cut off") from None
     chosen = list(arrays) if isinstance(loaded, np.ndarray) else asked.chosen(list(arrays), "array")
@@ -417,11 +454,14 @@ def _measure_array(path: Path, asked: _Asked) -> _Found:
             raise ValueError(f"array {name!r} of shape {array.shape} has no axis {asked.axis}")
         if _is_probabilities(array, asked, name):
             rows.append(_measure_probabilities(name, array, asked))
+            if asked.probabilities is None:
+                notes.append(f"{name!r} sums to 1 along its axis, so it is read as probabilities (--samples if not)")
         else:
             rows += _measure_samples(name, array, asked)
-    if asked.probabilities is None:
-        notes.append("read as probabilities or samples by their values; --probabilities or --samples decides")
-    return _Found(str(path), f"NumPy, {len(arrays)} array{'s' * (len(arrays) > 1)}", rows, notes)
+            if asked.probabilities is None and (other := _other_axis(array)) is not None:
+                notes.append(f"{name!r} sums to 1 along axis {other}; --axis {other} if these are probabilities")
+    holds = f"NumPy, {len(arrays)} array{'s' * (len(arrays) > 1)}"
+    return _Found(str(path), holds, rows, _methods(rows) + notes)
 
 
 def _is_probabilities(array: np.ndarray, asked: _Asked, name: str) -> bool:
@@ -434,9 +474,7 @@ def _is_probabilities(array: np.ndarray, asked: _Asked, name: str) -> bool:
         raise ValueError(f"array {name!r} of type {array.dtype} holds no probabilities")
     negative = ~(array >= 0)
     sums = array.sum(axis=axis, dtype=np.float64)
-    # What rounding each probability to the array's precision can change in the sum, with room to spare.
-    tolerance = 1e-4 if array.dtype.itemsize > 2 else 1e-2
-    wrong = ~(np.abs(sums - 1) <= tolerance)
+    wrong = ~(np.abs(sums - 1) <= _sum_tolerance(array))
     if not negative.any() and not wrong.any():
         return True
     if asked.probabilities is None:
@@ -454,6 +492,22 @@ def _is_probabilities(array: np.ndarray, asked: _Asked, name: str) -> bool:
     )
 
 
+def _sum_tolerance(array: np.ndarray) -> float:
+    """What rounding each probability to the array's precision can change in their sum, with room to spare."""
+    return 1e-4 if array.dtype.itemsize > 2 else 1e-2
+
+
+def _other_axis(array: np.ndarray) -> int | None:
+    """An axis along which an array sums to 1 everywhere, though it was not asked for."""
+    if array.dtype.kind != "f" or not (array >= 0).all():
+        return None
+    for axis in range(array.ndim):
+        sums = array.sum(axis=axis, dtype=np.float64)
+        if array.shape[axis] > 1 and (np.abs(sums - 1) <= _sum_tolerance(array)).all():
+            return axis
+    return None
+
+
 def _measure_probabilities(name: str, array: np.ndarray, asked: _Asked) -> dict[str, Any]:
     axis = -1 if asked.axis is None else asked.axis
     p = array.astype(np.float64)
@@ -467,7 +521,6 @@ def _measure_probabilities(name: str, array: np.ndarray, asked: _Asked) -> dict[
         "lowest*": float(entropies.min()),
         "highest*": float(entropies.max()),
         "n": entropies.size,
-        "method": "exact, mean over n" if entropies.size > 1 else "exact",
     }
 
 
@@ -530,9 +583,8 @@ def _measure_safetensors(path: Path, asked: _Asked) -> _Found:
             raw = np.memmap(path, np.uint8, "r", offset=8 + size + start, shape=end - start) if end > start else None
             rows.append({"tensor": name, **_measure_tensor(raw, header[name]["dtype"], header[name]["shape"], asked)})
     notes = [
-        "entropy: of the density of the values, which scaling by a moves by log |a|; below Gaussian: how far it lies "
-        "under a Gaussian of the same standard deviation",
-        "code: of the stored numbers taken as symbols, to compare with the bits each takes",
+        "entropy: differential, of the values; below Gaussian: how far under a Gaussian of the same std",
+        "code: Shannon entropy of the stored numbers as symbols, to compare with the bits each takes",
     ]
     return _Found(str(path), f"safetensors, {len(chosen)} tensors, {parameters:,} values", rows, notes)
 
@@ -561,23 +613,23 @@ def _measure_tensor(raw: np.ndarray | None, dtype: str, shape: list[int], asked:
     notes: list[str] = []
     wrong = sum(int(np.count_nonzero(~np.isfinite(values))) for values in _chunks(stored, dtype))
     if wrong:
-        return row | {"note": f"{wrong:,} values are NaN or infinite"}
-    cells, mean, std = _cells(stored, dtype)
+        return row | {"note": f"NaN or infinite: {wrong:,} of {len(stored):,} values"}
+    codes, mean, std = _cells(stored, dtype)
     row["std"] = std
     if dtype in ("BF16", "F16"):
-        row["code*"] = discrete_entropy(counts=cells.counts, base=asked.base)
-    zeros = cells.zeros
+        row["code*"] = discrete_entropy(counts=codes, base=asked.base)
+    zeros = int(codes[0] + codes[1 << 15]) if dtype in ("BF16", "F16") else int(np.count_nonzero(stored == 0))
     if 0 < zeros < len(stored):
         notes.append(f"{zeros:,} zeros left out of the entropy" if zeros > 1 else "one zero left out of the entropy")
     nats = unit_of(asked.base, "measure")[0]
     if std == 0:
         notes = [f"constant {mean:g}"]
-    elif (entropy := _tensor_entropy(stored, dtype, cells, std, asked)) is None:
+    elif (entropy := _tensor_entropy(stored, dtype, codes, std, asked)) is None:
         notes.append("takes too few values for a density")
     else:
         row["entropy*"] = entropy
         if not zeros:
-            row["below Gaussian*"] = (0.5 * log(2 * np.pi * np.e) + log(std)) / nats - entropy.value
+            row["below Gaussian*"] = round((0.5 * log(2 * np.pi * np.e) + log(std)) / nats - entropy.value, 4)
     if len(shape) == 2 and min(shape) > 1 and min(shape) ** 2 * max(shape) <= _SPECTRUM_COST and std > 0:
         row["effective rank"] = _effective_rank(stored, dtype, shape)
     return row | {"note": "; ".join(notes) or None}
@@ -608,31 +660,8 @@ def _chunks(stored: np.ndarray, dtype: str) -> Iterator[np.ndarray]:
         yield (part.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else np.asarray(part)
 
 
-@dataclass(frozen=True)
-class _Cells:
-    """A histogram of the non-zero values over the numbers that a 16-bit float can be."""
-
-    counts: np.ndarray
-    widths: np.ndarray
-    zeros: int
-
-    def entropy(self, asked: _Asked) -> Estimate:
-        """Differential entropy of the density that is constant in each cell: that of the cells plus E[ln width]."""
-        occupied = np.flatnonzero(self.counts)
-        counts = self.counts[occupied]
-        nats, unit = unit_of(asked.base, "measure")
-        n = int(counts.sum())
-        cell = discrete_entropy(counts=counts)
-        log_width = np.log(self.widths[occupied])
-        local = log_width - np.log(counts / n)
-        mean = float(counts @ local) / n
-        stderr = float(np.sqrt(counts @ (local - mean) ** 2)) / n
-        value = cell.value + float(counts @ log_width) / n
-        return Estimate(value / nats, stderr / nats, unit=unit, method="histogram", n=n)
-
-
-def _cells(stored: np.ndarray, dtype: str) -> tuple[_Cells, float, float]:
-    """The histogram of a tensor of floats, its mean and its standard deviation."""
+def _cells(stored: np.ndarray, dtype: str) -> tuple[np.ndarray, float, float]:
+    """How often each 16-bit pattern occurs (the upper half of wider floats), the mean and the standard deviation."""
     counts = np.zeros(1 << 16, dtype=np.int64)
     total = squares = 0.0
     for values in _chunks(stored, dtype):
@@ -645,39 +674,48 @@ def _cells(stored: np.ndarray, dtype: str) -> tuple[_Cells, float, float]:
         total += float(exact.sum())
         squares += float(exact @ exact)
     mean = total / len(stored)
-    spread = max(0.0, squares / len(stored) - mean**2)
-    codes = np.arange(1 << 16, dtype=np.uint16)
-    magnitude = codes & 0x7FFF
-    with np.errstate(over="ignore", invalid="ignore"):
+    return counts, mean, float(np.sqrt(max(0.0, squares / len(stored) - mean**2)))
+
+
+def _cell_widths(dtype: str) -> np.ndarray:
+    """Widths of the cells of numbers that share sign, exponent and the first 7 bits of the mantissa."""
+    magnitude = np.arange(1 << 12 if dtype == "F16" else 1 << 15, dtype=np.uint32)
+    with np.errstate(invalid="ignore"):
         if dtype == "F16":
-            low, high = magnitude.view(np.float16), (magnitude + 1).astype(np.uint16).view(np.float16)
+            edges = (magnitude << 3).astype(np.uint16).view(np.float16).astype(np.float64)
         else:
-            low, high = ((m.astype(np.uint32) << 16).view(np.float32) for m in (magnitude, magnitude + 1))
-        widths = high.astype(np.float64) - low.astype(np.float64)
-    zeros = int(counts[0] + counts[1 << 15])
+            edges = (magnitude << 16).view(np.float32).astype(np.float64)
+        # The last cells are those of infinity and NaN, and stay empty.
+        widths = np.diff(edges, append=np.inf)
+    return np.tile(widths, 2)
+
+
+def _tensor_entropy(stored: np.ndarray, dtype: str, codes: np.ndarray, std: float, asked: _Asked) -> Estimate | None:
+    """Differential entropy of the non-zero values; None where they are too few or too alike to have a density.
+
+    A histogram over the cells of `_cell_widths`, as the entropy of the cells plus the mean of ln width, needs no sort.
+    Where its cells are too wide or too rarely hit, the spacings of some of the values are taken instead.
+    """
+    counts = codes.copy()
     counts[[0, 1 << 15]] = 0
-    return _Cells(counts, widths, zeros), mean, float(np.sqrt(spread))
-
-
-def _tensor_entropy(stored: np.ndarray, dtype: str, cells: _Cells, std: float, asked: _Asked) -> Estimate | None:
-    """Differential entropy of the non-zero values; None where they are too few or too alike to have a density."""
-    n = int(cells.counts.sum())
-    if n < 4:
-        return None
-    typical_width = float(np.exp(cells.counts @ np.log(np.where(cells.counts > 0, cells.widths, 1)) / n))
+    counts = counts.reshape(-1, 8).sum(axis=1) if dtype == "F16" else counts
+    occupied = np.flatnonzero(counts)
+    counts, log_width = counts[occupied], np.log(_cell_widths(dtype)[occupied])
+    n = int(counts.sum())
     # A Gaussian in cells of a quarter of its deviation loses less than 0.003 nat.
-    if n >= 1000 and typical_width < std / 4 and np.count_nonzero(cells.counts) >= 32:
-        return cells.entropy(asked)
-    if dtype in ("BF16", "F16"):
-        return None
-    values = np.asarray(stored[:: 1 + len(stored) // _SPACING_SAMPLES])
+    is_fine = n > 0 and np.exp(counts @ log_width / n) < std / 4
+    if is_fine and len(counts) >= 32 and n >= _SAMPLES_PER_VALUE * len(counts):
+        nats, unit = unit_of(asked.base, "measure")
+        value = discrete_entropy(counts=counts).value + float(counts @ log_width) / n
+        local = log_width - np.log(counts / n)
+        stderr = float(np.sqrt(counts @ (local - counts @ local / n) ** 2)) / n
+        return Estimate(value / nats, stderr / nats, unit=unit, method="histogram", n=n)
+    values = np.concatenate(list(_chunks(stored[:: 1 + len(stored) // _SPACING_SAMPLES], dtype))).astype(np.float64)
     values = values[values != 0]
+    if len(values) < 4:
+        return None
     _, recurrences = np.unique(values, return_counts=True)
-    return (
-        None
-        if len(values) < 4 or recurrences.max() > isqrt(len(values))
-        else differential_entropy(values, base=asked.base)
-    )
+    return None if recurrences.max() > isqrt(len(values)) else differential_entropy(values, base=asked.base)
 
 
 # Values of a tensor that the spacing estimator sorts, evenly taken.
@@ -718,37 +756,50 @@ def _progress(long: bool) -> Progress:
     return Progress(console=errors, transient=True, disable=not (long and errors.is_terminal))
 
 
-def _heading(key: str, asked: _Asked) -> str:
-    return f"{key[:-1]} ({asked.unit})" if key.endswith("*") else key
+def _heading(key: str, asked: _Asked, broken: bool) -> str:
+    if key.endswith("*"):
+        return f"{key[:-1]}{chr(10) if broken else ' '}({asked.unit})"
+    return key.replace(" ", "\n") if broken else key
 
 
 def _show(console: Console, found: _Found, asked: _Asked) -> None:
-    name = "standard input" if found.file == "-" else found.file
-    console.print(Text.assemble((name, "bold"), ": ", found.holds))
+    if console.is_terminal:
+        _print(console, found, asked)
+    else:
+        with console.capture() as captured:
+            _print(console, found, asked)
+        print("\n".join(line.rstrip() for line in captured.get().split("\n")), end="", flush=True)
+
+
+def _print(console: Console, found: _Found, asked: _Asked) -> None:
     on_terminal = console.is_terminal
+    console.print(Text.assemble((_name(found.file), "bold"), ": ", found.holds))
     table = Table(
         box=box.SIMPLE_HEAD if on_terminal else None,
+        padding=(0, 1, 0, 0),
         pad_edge=on_terminal,
         header_style="bold" if on_terminal else "",
         show_edge=False,
     )
-    keys = [key for key in found.rows[0] if key == "missing" or any(row.get(key) is not None for row in found.rows)]
+    first = next(iter(found.rows[0]))
+    shown = [key for key in found.rows[0] if key != "note" and any(row.get(key) is not None for row in found.rows)]
     if not any(row.get("missing") for row in found.rows):
-        keys = [key for key in keys if key != "missing"]
-    for key in keys:
+        shown = [key for key in shown if key != "missing"]
+    for key in shown:
         is_number = any(isinstance(row.get(key), int | float) for row in found.rows)
-        is_name = key in ("column", "array", "tensor")
         table.add_column(
-            _heading(key, asked),
+            _heading(key, asked, broken=on_terminal),
             justify="right" if is_number else "left",
-            no_wrap=key != "note",
-            style="cyan" if is_name and on_terminal else "",
+            no_wrap=is_number,
+            overflow="fold",
+            style="cyan" if key == first and on_terminal else "",
         )
     for row in found.rows:
-        table.add_row(*(Text(_written(row.get(key))) for key in keys))
+        table.add_row(*(Text(_written(row.get(key))) for key in shown))
     console.print(table)
-    for note in found.notes:
-        console.print(Text(f"  {note}" if on_terminal else f"# {note}", style="dim" if on_terminal else ""))
+    remarks = [(f"{row[first]}: ", row["note"]) for row in found.rows if row.get("note")]
+    for name, remark in [*remarks, *(("", note) for note in found.notes)]:
+        console.print(Text.assemble("" if on_terminal else "# ", (name, "cyan" if on_terminal else ""), remark))
     console.print()
 
 
@@ -759,7 +810,7 @@ def _written(value: Any) -> str:
         case Estimate():
             return str(value).removesuffix(f" {value.unit}")
         case float():
-            return f"{value:.4g}" if abs(value) >= 1000 else f"{value:.4f}" if abs(value) >= 0.01 else f"{value:.3g}"
+            return f"{value:.5g}"
         case int():
             return f"{value:,}"
         case list():

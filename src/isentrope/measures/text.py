@@ -78,7 +78,8 @@ def text_entropies(
 
     $H_k$ is computed for k = 1, 2, ... as long as the blocks of the text cover at least 0.95 of the probability
     (one minus the share of blocks seen once). Beyond, a text is too short: most blocks would be new, and both the
-    estimate and its correction would speak of the length of the text. Standard errors are from batch means.
+    estimate and its correction would speak of the length of the text. It also ends at 8, or where the next symbol is
+    determined. Standard errors are from batch means.
 
     Args:
         text: a string, measured per character, or bytes, measured per byte; not empty.
@@ -122,6 +123,8 @@ def text_entropies(
             else _conditional_estimate(before, (labels, counts), method, base, "text_entropies")
         )
         before = labels, counts
+        if max_order is None and conditional[-1] == 0 and len(block) > 1:
+            break
     return TextEntropies(
         symbol="character" if isinstance(text, str) else "byte",
         n=len(codes),
