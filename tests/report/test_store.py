@@ -161,10 +161,12 @@ def test_truncate_drops_what_came_after_and_lets_the_run_go_on(run):
         run.append({"step": step, "reward": step / 10})
         run.add_samples([{"step": step, "completion": str(step)}])
     run.flush()
+    run.write_json("summary", {"entropy_end": 0.1})
     resumed = RunStore.open(run.path)
     resumed.append({"step": 9})
     resumed.truncate(3)
     assert resumed.last_step == 3
+    assert resumed.summary == {}, "the summary was of a run that now goes on"
     on_disk = RunStore.open(run.path)
     assert on_disk.metrics()["reward"].tolist() == [0.0, 0.1, 0.2, 0.3]
     assert [sample["step"] for sample in on_disk.samples()] == [0, 1, 2, 3]

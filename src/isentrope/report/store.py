@@ -37,6 +37,7 @@ from isentrope.report._files import write_atomically
 __all__ = ["RunStore", "list_runs"]
 
 _CONFIG, _METRICS, _SAMPLES = "config.json", "metrics.parquet", "samples.jsonl"
+_DIAGNOSIS, _SUMMARY = "diagnosis.json", "summary.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*")
 
 
@@ -154,12 +155,12 @@ class RunStore:
     @property
     def diagnosis(self) -> dict[str, Any]:
         """``{"sentences": [str], "numbers": {str: float}}``; empty until it is written."""
-        return self._read_if_there("diagnosis.json")
+        return self._read_if_there(_DIAGNOSIS)
 
     @property
     def summary(self) -> dict[str, Any]:
         """The final numbers; empty until they are written."""
-        return self._read_if_there("summary.json")
+        return self._read_if_there(_SUMMARY)
 
     @property
     def last_step(self) -> int | None:
@@ -236,6 +237,8 @@ class RunStore:
     def truncate(self, step: int) -> None:
         """Drop the rows and samples after `step`, in memory and on disk, to resume from there.
 
+        The summary and the diagnosis are dropped too: they are of a run that now goes on.
+
         Args:
             step: the last step to keep; a negative one keeps nothing.
 
@@ -249,6 +252,8 @@ class RunStore:
         self._columns = {name: column[:keep] for name, column in self._columns.items()}
         self._samples = samples
         self.flush()
+        for name in (_DIAGNOSIS, _SUMMARY):
+            (self.path / name).unlink(missing_ok=True)
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Write `value` as ``<name>.json`` in the run's folder, at once.
