@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isentrope.lab._files import replacing, write_text
-from isentrope.lab.models import LanguageModel, OutputHead
+from isentrope.lab.models import LanguageModel, OutputHead, check_left_padding
 from isentrope.lab.tokenizer import CharacterTokenizer
 
 
@@ -144,6 +144,7 @@ class TinyTransformer(LanguageModel):
         Raises:
             ValueError: if a prompt is padded on the right.
         """
+        check_left_padding(attention_mask)
         return TinyDecoding(self, token_ids, attention_mask, max_new_tokens)
 
     def save(self, folder: str | Path) -> None:
@@ -199,9 +200,6 @@ class TinyDecoding:
     """A cached decoding of a `TinyTransformer`."""
 
     def __init__(self, model: TinyTransformer, token_ids: Tensor, attention_mask: Tensor, max_new_tokens: int) -> None:
-        if not bool(attention_mask[:, -1].all()):
-            row = int((~attention_mask[:, -1]).nonzero()[0])
-            raise ValueError(f"attention_mask: prompts are padded on the left, but row {row} ends in padding")
         batch, prompt_length = token_ids.shape
         self._model = model
         self._length = prompt_length

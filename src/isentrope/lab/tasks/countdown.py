@@ -1,8 +1,8 @@
 """Countdown: reach a target from given numbers by arithmetic.
 
-The prompt ``3 5 7>22=`` asks for the target 22 from 3, 5 and 7, each used exactly once. With working the completion
-names one operation after the other with its result, ``3*5=15;7+15=22``; without, it is one expression, ``7+3*5``. There
-are several correct answers to every problem, so a policy can be right in many ways, and entropy is worth something.
+The prompt ``3 5 7>22=`` asks for the target 22 from 3, 5 and 7, each used exactly once. The completion is one expression,
+``7+3*5``, or, with working, one operation after the other with its result, ``3*5=15;7+15=22``. There are several correct
+answers to every problem, so a policy can be right in many ways, and entropy is worth something.
 """
 
 import re
@@ -31,7 +31,8 @@ class Countdown:
         largest_target: targets lie between 1 and this.
         operations: which of ``+-*/`` are allowed.
         working: completions are chains of operations with their results (``3*5=15;7+15=22``; every result a whole
-            number, none negative) instead of one expression (``7+3*5``; parentheses and fractions allowed).
+            number, none negative) instead of one expression (``7+3*5``; parentheses and fractions allowed). Chains are
+            twice as long and leave less to chance at each token.
         minimum_solutions: only targets with at least this many correct completions are asked for.
 
     Raises:
@@ -42,17 +43,19 @@ class Countdown:
         >>> problem = task.problem((3, 5, 7), 22)
         >>> problem.prompt
         '3 5 7>22='
-        >>> task.reward(problem, "3*5=15;7+15=22"), task.reward(problem, "15+7=22")
-        (1.0, 0.0)
         >>> task.solutions(problem)
-        ['3*5=15;15+7=22', '3*5=15;7+15=22', '5*3=15;15+7=22', '5*3=15;7+15=22']
+        ['3*5+7', '5*3+7', '7+3*5', '7+5*3']
+        >>> task.reward(problem, "(3)*5+7"), task.reward(problem, "15+7")
+        (1.0, 0.0)
+        >>> Countdown(working=True).solutions(problem)[:2]
+        ['3*5=15;15+7=22', '3*5=15;7+15=22']
     """
 
     count: int = 3
     largest: int = 9
     largest_target: int = 99
     operations: str = "+-*"
-    working: bool = True
+    working: bool = False
     minimum_solutions: int = 2
 
     def __post_init__(self) -> None:
