@@ -1,0 +1,293 @@
+"""The laboratory's trainer: one policy, one task, one objective, one step at a time.
+
+A step is: sample a group of responses for each prompt; reward them; `Objective.prepare` on the whole batch;
+`Objective.control`; then, for each optimiser step on these rollouts, the loss of the window in micro-batches, clip the
+gradient, step. Nothing here knows of any recipe.
+
+All randomness is derived from the seed and the number of the step, so a checkpoint holds no generator states and a
+resumed run repeats the unbroken one number for number.
+"""
+
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isentrope.lab.evaluation import Evaluation, evaluate
+from isentrope.lab.models import LanguageModel
+from isentrope.lab.probe import EntropyProbe
+from isentrope.lab.rollouts import Rollouts, sample, score
+from isentrope.lab.tasks import Problem, Task
+from isentrope.policy import Objective, RolloutPlan, State, Tally, TokenBatch
+from isentrope.policy.dynamics import concentration, covariance_parts, token_entropy_change
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """How a policy is trained, whatever the objective.
+
+    Attributes:
+        prompts_per_step: problems in a batch of rollouts.
+        group_size: responses to each.
+        temperature: of sampling and scoring alike; a rollout part may change it.
+        learning_rate: AdamW's.
+        maximum_gradient_norm: gradients are scaled down to this norm.
+        micro_batch_size: responses in a forward pass; all at once if None. Changes memory, not results.
+        windows: optimiser steps that a batch of rollouts is split into, by whole groups.
+        epochs: passes over a batch of rollouts.
+        statistics: what the whole-batch rules see from the second optimiser step on a batch on: ``"rollout"``, the
+            policy that sampled, or ``"current"``, for which the batch is scored and prepared again.
+        max_new_tokens: longest response; the task's own if None.
+        probe_every: steps between measurements of predicted against real entropy change; 0 for none.
+        probe_rows: responses that these measurements use.
+        seed: of everything.
+    """
+
+    prompts_per_step: int = 32
+    group_size: int = 8
+    temperature: float = 1.0
+    learning_rate: float = 1e-3
+    maximum_gradient_norm: float = 1.0
+    micro_batch_size: int | None = None
+    windows: int = 1
+    epochs: int = 1
+    statistics: Literal["rollout", "current"] = "rollout"
+    max_new_tokens: int | None = None
+    probe_every: int = 5
+    probe_rows: int = 64
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("prompts_per_step", "group_size", "windows", "epochs", "probe_rows"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("temperature", "learning_rate", "maximum_gradient_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.windows > self.prompts_per_step:
+            raise ValueError(
+                f"windows must not exceed prompts_per_step ({self.prompts_per_step}), because groups stay whole; "
+                f"got {self.windows}"
+            )
+
+
+class Trainer:
+    """Trains `model` on `task` by `objective`; see the module's description of a step.
+
+    Attributes:
+        step_count: optimisation steps done, each on fresh rollouts.
+        state: the objective's state.
+        last_rollouts: the rollouts of the last step, for looking at.
+        last_rewards: their rewards.
+
+    Example:
+        >>> from isentrope.lab import Countdown, TinyTransformer, Trainer, TrainerSettings
+        >>> from isentrope.policy import recipes
+        >>> settings = TrainerSettings(prompts_per_step=2, group_size=4, probe_every=0)
+        >>> trainer = Trainer(TinyTransformer(width=16, layers=1, heads=2), Countdown(), recipes.grpo(), settings)
+        >>> sorted(trainer.step())[:4]
+        ['completion_length', 'covariance', 'entropy', 'gradient_norm']
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        task: Task,
+        objective: Objective,
+        settings: TrainerSettings,
+        reference: LanguageModel | None = None,
+    ):
+        if "reference" in objective.needs and reference is None:
+            raise ValueError(f"objective {objective.name} needs a reference model; give reference=")
+        self.model, self.task, self.objective, self.settings = model, task, objective, settings
+        self.reference = reference
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
+        )
+        # Dropout would make the scored policy another one than the sampled one.
+        model.eval()
+        self.state: State = objective.start(settings.seed)
+        self.step_count = 0
+        self.last_rollouts: Rollouts | None = None
+        self.last_rewards: Tensor | None = None
+
+    def step(self) -> dict[str, float]:
+        """One batch of rollouts and the optimiser steps on it; returns the step's metrics, without ``step`` itself."""
+        started = time.perf_counter()
+        settings, objective = self.settings, self.objective
+        plan = objective.rollout_plan(RolloutPlan(settings.group_size, settings.temperature), self.state)
+        rollouts, raw = self._rollouts(plan)
+        sampled = time.perf_counter()
+
+        prepared, whole = objective.prepare(raw, self.state)
+        metrics = whole.means() | self._drivers(raw, prepared)
+        probing = settings.probe_every and self.step_count % settings.probe_every == 0
+        probe = self._probe(rollouts) if probing else None
+
+        seen, tally, losses, norms = whole, Tally(), [], []
+        groups = torch.arange(len(raw.mask)) // plan.group_size
+        share = -(-settings.prompts_per_step // settings.windows)
+        for update in range(settings.epochs * settings.windows):
+            if update and settings.statistics == "current":
+                prepared, seen = objective.prepare(self._scored(raw, rollouts, plan), self.state)
+            self.state = objective.control(self.state, seen.means())
+            window = torch.nonzero(groups // share == update % settings.windows).squeeze(-1)
+            loss, seen, norm = self._update(prepared.rows(window).with_totals(), rollouts, window, plan, update == 0)
+            tally, losses, norms = tally + seen, [*losses, loss], [*norms, norm]
+            self.state = self.state.next_step()
+        self.step_count += 1
+
+        if probe is not None:
+            metrics |= probe.changes()
+        seconds = time.perf_counter() - started
+        tokens = int(rollouts.mask.sum())
+        target = objective.target(self.state)
+        metrics |= {name: value for name, value in tally.means().items() if name != "entropy"}
+        metrics |= {f"coefficient/{path}": value for path, value in objective.coefficients(self.state).items()}
+        metrics |= {
+            "loss": float(np.mean(losses)),
+            "gradient_norm": float(np.mean(norms)),
+            "learning_rate": settings.learning_rate,
+            "temperature": plan.temperature,
+            "tokens_per_second": tokens / seconds,
+            "seconds": seconds,
+            "seconds_sampling": sampled - started,
+            "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }
+        return metrics if target is None else metrics | {"target_entropy": target}
+
+    def evaluate(self, problems: Sequence[Problem], samples: int, k: Sequence[int]) -> Evaluation:
+        """pass@k on `problems`, sampled at the settings' temperature with numbers that depend on the seed alone."""
+        return evaluate(
+            self.model,
+            self.task,
+            problems,
+            samples=samples,
+            k=k,
+            temperature=self.settings.temperature,
+            generator=torch.Generator().manual_seed(_derived(self.settings.seed, "evaluation")),
+        )
+
+    def _rollouts(self, plan: RolloutPlan) -> tuple[Rollouts, TokenBatch]:
+        settings = self.settings
+        seed = _derived(settings.seed, "problems", self.step_count)
+        problems = self.task.problems("train", settings.prompts_per_step, seed)
+        repeated = [problem for problem in problems for _ in range(plan.group_size)]
+        rollouts = sample(
+            self.model,
+            [problem.prompt for problem in repeated],
+            max_new_tokens=settings.max_new_tokens or self.task.max_new_tokens,
+            temperature=plan.temperature,
+            generator=torch.Generator().manual_seed(_derived(settings.seed, "rollouts", self.step_count)),
+        )
+        rewards = torch.tensor(
+            [self.task.reward(p, text) for p, text in zip(repeated, rollouts.completions, strict=True)],
+            device=rollouts.mask.device,
+        )
+        self.last_rollouts, self.last_rewards = rollouts, rewards
+        batch = TokenBatch(
+            mask=rollouts.mask,
+            rewards=rewards,
+            group_ids=torch.arange(len(problems), device=rewards.device).repeat_interleave(plan.group_size),
+            old_log_probs=rollouts.log_probs,
+            old_entropy=rollouts.entropy,
+            token_ids=rollouts.completion_ids,
+        )
+        if "reference" in self.objective.needs:
+            assert self.reference is not None
+            reference = self._in_pieces(self.reference, rollouts, plan.temperature, ("log_probs",))
+            batch = batch.with_(reference_log_probs=reference["log_probs"])
+        return rollouts, batch
+
+    @torch.no_grad()
+    def _in_pieces(
+        self, model: LanguageModel, rollouts: Rollouts, temperature: float, outputs: tuple[str, ...]
+    ) -> dict[str, Tensor]:
+        """Scores of all rollouts without gradient, in micro-batches."""
+        rows = torch.arange(len(rollouts)).split(self.settings.micro_batch_size or len(rollouts))
+        activation = self.objective.at(self.state).output_activation
+        pieces = [
+            score(model, rollouts.rows(index), temperature=temperature, outputs=outputs, activation=activation)
+            for index in rows
+        ]
+        return {name: torch.cat([getattr(piece, name) for piece in pieces]) for name in outputs}
+
+    def _scored(self, raw: TokenBatch, rollouts: Rollouts, plan: RolloutPlan) -> TokenBatch:
+        return raw.with_(**self._in_pieces(self.model, rollouts, plan.temperature, ("log_probs", "entropy")))
+
+    def _update(
+        self, window: TokenBatch, rollouts: Rollouts, rows: Tensor, plan: RolloutPlan, first: bool
+    ) -> tuple[float, Tally, float]:
+        """One optimiser step on a window: its loss, tally and gradient norm."""
+        needs = self.objective.needs
+        activation = self.objective.at(self.state).output_activation
+        # The entropy is needed for control from the second optimiser step on; before that the sampler's is exact.
+        updates = self.settings.epochs * self.settings.windows
+        outputs = ("log_probs", "entropy") if updates > 1 or needs & {"entropy", "entropy_grad"} else ("log_probs",)
+        self.optimizer.zero_grad(set_to_none=True)
+        total, tally = 0.0, Tally()
+        # Rows that a filter dropped have nothing to contribute.
+        kept = torch.nonzero(window.mask.any(-1)).squeeze(-1)
+        for index in kept.split(self.settings.micro_batch_size or max(1, len(kept))):
+            if not len(index):
+                continue
+            scores = score(
+                self.model,
+                rollouts.rows(rows[index.cpu()]),
+                temperature=plan.temperature,
+                outputs=outputs,
+                need_logits="logits" in needs,
+                activation=activation,
+            )
+            micro = window.rows(index).with_(
+                log_probs=scores.log_probs,
+                entropy=scores.entropy if "entropy_grad" in needs else _detached(scores.entropy),
+                logits=None if scores.logits is None else lambda logits=scores.logits: logits,
+            )
+            if first:
+                # The policy that sampled, exactly: the sampler's own numbers differ by rounding, which would give
+                # |log pi - log pi_old| a gradient of random sign.
+                micro = micro.with_(old_log_probs=_detached(scores.log_probs))
+            loss, part = self.objective.loss(micro, self.state)
+            if loss.requires_grad:
+                loss.backward()
+            total, tally = total + float(loss.detach()), tally + part
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.maximum_gradient_norm)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"gradient norm is {float(norm)} at step {self.step_count + 1}: training diverged")
+        self.optimizer.step()
+        return total, tally, float(norm)
+
+    def _probe(self, rollouts: Rollouts) -> EntropyProbe:
+        return EntropyProbe(
+            self.model,
+            rollouts.rows(slice(0, self.settings.probe_rows)),
+            micro_batch_size=self.settings.micro_batch_size,
+            activation=self.objective.at(self.state).output_activation,
+        )
+
+    def _drivers(self, raw: TokenBatch, prepared: TokenBatch) -> dict[str, float]:
+        """What pulls the entropy: parts of the covariance, and how few tokens carry the predicted fall."""
+        assert raw.old_entropy is not None
+        assert prepared.advantages is not None
+        tokens = (raw.old_log_probs, raw.old_entropy, prepared.advantages)
+        parts = covariance_parts(*tokens, raw.mask)._asdict()
+        fall = concentration(token_entropy_change(*tokens), raw.mask)
+        return {f"covariance/{name}": value for name, value in parts.items()} | (
+            {"fall_concentration": fall} if fall == fall else {}
+        )
+
+
+def _detached(value: Tensor | None) -> Tensor | None:
+    return None if value is None else value.detach()
+
+
+def _derived(seed: int, purpose: str, step: int = 0) -> int:
+    """A seed for one purpose at one step, independent of all others."""
+    return int(np.random.SeedSequence([seed, step, *purpose.encode()]).generate_state(1, np.uint64)[0] >> 1)
