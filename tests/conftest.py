@@ -1,0 +1,21 @@
+import os
+
+# Before anything imports torch: its idle OpenMP threads must sleep, and a worker of pytest-xdist takes one core.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("KMP_BLOCKTIME", "0")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The suite needs no network, and must not find out by waiting for one.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import hypothesis
+import jaxtyping
+
+# Shapes and types in the signatures of the package are checked in every call that the tests make. As for a static type
+# checker, an int is accepted where a float is asked for. The hook takes its type checker as source text.
+jaxtyping.install_import_hook("isentrope", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+
+# Deterministic, and without a deadline: the machine that runs the tests may be busy.
+hypothesis.settings.register_profile("isentrope", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("isentrope")

@@ -1,0 +1,101 @@
+import copy
+import json
+import math
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from isentrope.measures import Estimate
+from isentrope.measures.estimate import unit_of
+
+
+def test_behaves_as_its_value():
+    estimate = Estimate(1.5, 0.25, unit="bit", method="plugin", n=10)
+    assert float(estimate) == 1.5
+    assert estimate == 1.5
+    assert 1.4 < estimate < 1.6
+    assert estimate + estimate == 3.0
+    assert 1 / estimate == pytest.approx(2 / 3)
+    assert math.exp(estimate) == pytest.approx(4.481689)
+    assert f"{estimate:.3f}" == "1.500"
+    assert hash(estimate) == hash(1.5)
+    assert sorted([Estimate(2.0), Estimate(-1.0), Estimate(0.5)]) == [-1.0, 0.5, 2.0]
+    assert json.dumps([estimate]) == "[1.5]"
+
+
+def test_arithmetic_forgets_the_standard_error():
+    assert type(Estimate(1.0, 0.1) + Estimate(1.0, 0.1)) is float
+
+
+def test_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        Estimate(1.0, 0.1).value = 2.0  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_copies_keep_every_field():
+    estimate = Estimate(1.0, 0.1, "bit", "plugin", 7, 0.02, "a note")
+    copied = copy.deepcopy(estimate)
+    assert copied == 1.0
+    assert copied.to_dict() == estimate.to_dict()
+
+
+def test_interval_has_the_quantiles_of_a_normal_law():
+    low, high = Estimate(1.0, 2.0).interval(0.6826894921370859)
+    assert (low, high) == pytest.approx((-1.0, 3.0))
+    low, high = Estimate(1.0, 2.0).interval()
+    assert (high - 1.0) / 2 == pytest.approx(1.959963984540054)
+    assert (1.0 - low) / 2 == pytest.approx(1.959963984540054)
+
+
+@pytest.mark.parametrize("level", [0, 1, -0.5, 95, math.nan])
+def test_interval_refuses_other_levels(level):
+    with pytest.raises(ValueError, match="confidence_level"):
+        Estimate(1.0, 0.1).interval(level)
+
+
+@pytest.mark.parametrize(
+    ("value", "stderr", "written"),
+    [
+        (1.23449, 0.01249, "1.234 ± 0.012"),
+        (1.2345, 0.0996, "1.23 ± 0.10"),
+        (1234.5, 12.3, "1234 ± 12"),
+        (1234.5, 1234.0, "1234 ± 1234"),
+        (0.5, 0.0, "0.5 ± 0"),
+        (0.5, math.nan, "0.5"),
+        (-math.inf, math.nan, "-inf"),
+    ],
+)
+def test_is_written_to_two_figures_of_its_error(value, stderr, written):
+    assert str(Estimate(value, stderr)) == f"{written} nat"
+
+
+def test_repr_tells_method_samples_and_note():
+    assert repr(Estimate(1.23449, 0.01249, "bit", "plugin", 1000, note="careful")) == (
+        "Estimate(1.234 ± 0.012 bit, plugin, n=1000; careful)"
+    )
+
+
+def test_json_has_no_numbers_that_json_lacks():
+    plain = Estimate(-math.inf, math.nan, n=3).to_dict()
+    assert plain["value"] is None
+    assert plain["stderr"] is None
+    assert json.loads(json.dumps(plain, allow_nan=False))["n"] == 3
+
+
+def test_negative_standard_error_is_refused():
+    with pytest.raises(ValueError, match=r"stderr must not be negative \(got -0\.1\)"):
+        Estimate(1.0, -0.1)
+
+
+def test_units():
+    assert unit_of(None, "f") == (1.0, "nat")
+    assert unit_of(math.e, "f") == (1.0, "nat")
+    assert unit_of(2, "f") == (math.log(2), "bit")
+    assert unit_of(10, "f") == (math.log(10), "hartley")
+    assert unit_of(3, "f") == (math.log(3), "log 3")
+
+
+@pytest.mark.parametrize("base", [0, 1, -2, math.inf, math.nan])
+def test_bases_that_are_none(base):
+    with pytest.raises(ValueError, match="f: base must be positive and different from 1"):
+        unit_of(base, "f")
