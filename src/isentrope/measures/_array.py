@@ -5,7 +5,6 @@ of ``log 0``, and the support, where a probability is not 0. The zeros keep ``p 
 """
 
 import sys
-from collections.abc import Callable
 from math import isnan
 from typing import Any, NamedTuple, TypeAlias
 
@@ -28,13 +27,17 @@ class Distribution(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """Distributions of one shape and what to do with a result computed from them."""
+    """Distributions that broadcast, their namespace, the axis of their outcomes, and the dtype of results."""
 
     distributions: tuple[Distribution, ...]
     xp: Any
     axis: int
-    finish: Callable[[Any], Any]
-    """Rounds a result to the dtype of the input."""
+    dtype: Any
+
+    def finish(self, value: Any) -> Any:
+        """Round a result to the dtype of the input."""
+        value = value + 0.0  # turns -0 into 0
+        return value if value.dtype == self.dtype else self.xp.astype(self.xp.asarray(value), self.dtype)
 
 
 def read(name: str, *, axis: int, normalize: bool, **sources: tuple[Any, Any]) -> Reading:
@@ -54,11 +57,7 @@ def read(name: str, *, axis: int, normalize: bool, **sources: tuple[Any, Any]) -
         else:
             distributions.append(_from_probabilities(name, argument, array, axis, normalize, xp, dtype))
 
-    def finish(value: Any) -> Any:
-        value = value + 0.0  # turns -0 into 0
-        return value if value.dtype == dtype else xp.astype(xp.asarray(value), dtype)
-
-    return Reading(tuple(distributions), xp, axis, finish)
+    return Reading(tuple(distributions), xp, axis, dtype)
 
 
 def stop_gradient(x: Any) -> Any:
@@ -80,6 +79,17 @@ def log_sum_exp(exponents: Any, support: Any, axis: int, xp: Any) -> Any:
     empty = total == 0
     logarithm = xp.log(xp.where(empty, xp.ones_like(total), total)) + xp.squeeze(largest, axis=axis)
     return xp.where(empty, xp.full_like(total, -np.inf), logarithm)
+
+
+def weighted_excess(p: Any, log_p: Any, change: Any, xp: Any) -> Any:
+    """``p (exp(change) - 1)``: all digits where the change is small, no overflow where it is large and ``p`` tiny."""
+    small = xp.abs(change) < 1
+    zero = xp.zeros_like(change)
+    return xp.where(
+        small,
+        p * xp.expm1(xp.where(small, change, zero)),
+        xp.exp(xp.where(small, zero, log_p + change)) - p,
+    )
 
 
 def check_order(name: str, argument: str, order: float) -> None:

@@ -15,7 +15,16 @@ from typing import Any
 
 from jaxtyping import Float
 
-from isentrope.measures._array import NEAR_ONE, ArrayLike, Distribution, Reading, check_order, log_sum_exp, read
+from isentrope.measures._array import (
+    NEAR_ONE,
+    ArrayLike,
+    Distribution,
+    Reading,
+    check_order,
+    log_sum_exp,
+    read,
+    weighted_excess,
+)
 from isentrope.measures.estimate import unit_of
 
 
@@ -361,5 +370,5 @@ def _hartley(distribution: Distribution, reading: Reading) -> Any:
 
 def _power_excess(distribution: Distribution, order: float, reading: Reading) -> Any:
     """``Σ p^order - 1``; near order 1, where the sum itself is 1 up to few digits, none are lost."""
-    xp = reading.xp
-    return xp.sum(distribution.p * xp.expm1((order - 1) * distribution.log_p), axis=reading.axis)
+    p, log_p, _ = distribution
+    return reading.xp.sum(weighted_excess(p, log_p, (order - 1) * log_p, reading.xp), axis=reading.axis)
