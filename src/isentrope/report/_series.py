@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from isentrope.report.store import RunStore
 Metrics = Mapping[str, np.ndarray]
 
 # What tells one run from another without being a setting of the experiment.
-_PER_RUN = {"id", "name", "created", "version", "command", "seed", "path", "root", "resume", "device", "threads"}
+PER_RUN = {
+    "id", "name", "created", "version", "command", "seed", "path", "root", "resume", "device", "threads", "entropy_before",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,25 +47,32 @@ class Group:
     metrics: tuple[Metrics, ...]
 
     @property
-    def config(self) -> dict[str, Any]:
-        return self.runs[0].config if self.runs else {}
+    def settings(self) -> dict[str, Any]:
+        return settings(self.runs[0]) if self.runs else {}
 
-    def curve(self, name: str) -> Curve | None:
-        """The metric of the one run, or the mean over the steps at which every seed has a value; None without any."""
-        members = [metrics for metrics in self.metrics if name in metrics and np.isfinite(metrics[name]).any()]
+    def curve(self, name: str, window: int = 1) -> Curve | None:
+        """The metric of the one run, or the mean over the steps at which every seed has a value; None without any.
+
+        With a `window` each run's values are first replaced by their centred moving mean over so many recorded steps.
+        """
+        members = [
+            Curve(metrics["step"], metrics[name])
+            for metrics in self.metrics
+            if name in metrics and np.isfinite(metrics[name]).any()
+        ]
+        if window > 1:
+            members = [moving_mean(member, window) for member in members]
         if not members:
             return None
         if len(members) == 1:
-            steps, values = members[0]["step"], members[0][name]
-            last = np.flatnonzero(np.isfinite(values))[-1]
-            return Curve(steps[: last + 1], values[: last + 1])
-        finite = [np.isfinite(metrics[name]) for metrics in members]
-        steps = members[0]["step"][finite[0]]
-        for metrics, keep in zip(members[1:], finite[1:], strict=True):
-            steps = np.intersect1d(steps, metrics["step"][keep])
+            known = np.flatnonzero(np.isfinite(members[0].values))
+            span = slice(known[0], known[-1] + 1)
+            return Curve(members[0].steps[span], members[0].values[span])
+        members = [member.finite for member in members]
+        steps = reduce(np.intersect1d, [member.steps for member in members])
         if not len(steps):
             return None
-        values = np.stack([metrics[name][np.isin(metrics["step"], steps)] for metrics in members])
+        values = np.stack([member.values[np.isin(member.steps, steps)] for member in members])
         return Curve(steps, values.mean(0), values.std(0, ddof=1) / np.sqrt(len(members)))
 
     def pooled(self, *names: str) -> list[np.ndarray]:
@@ -80,22 +90,38 @@ class Group:
         recorded = self.curve("target_entropy")
         if recorded is not None:
             return Curve(recorded.steps, recorded.values)
-        target = self.config.get("target_entropy")
+        target = self.settings.get("target_entropy")
         entropy = self.curve("entropy")
         if target is None or entropy is None:
             return None
         return Curve(entropy.steps, np.full(len(entropy.steps), float(target)))
 
 
+def settings(run: RunStore) -> dict[str, Any]:
+    """The run's configuration without nesting: the names of the leaves, dotted where two leaves share a name."""
+    flat: dict[str, Any] = {}
+    level = [("", run.config)]
+    # Level by level, so that of two leaves of one name the outer keeps the bare name.
+    while level:
+        deeper = []
+        for prefix, mapping in level:
+            for key, value in mapping.items():
+                if isinstance(value, dict):
+                    deeper.append((f"{prefix}{key}.", value))
+                elif flat.setdefault(key, value) != value:
+                    flat[f"{prefix}{key}"] = value
+        level = deeper
+    return flat
+
+
 def group_runs(runs: Sequence[RunStore]) -> list[Group]:
     """Runs of the same settings and different seeds together, in the order in which they first appear."""
-    settings: dict[str, list[RunStore]] = {}
+    alike: dict[str, list[RunStore]] = {}
     for run in runs:
-        own = {key: value for key, value in run.config.items() if key not in _PER_RUN}
-        settings.setdefault(json.dumps(own, sort_keys=True), []).append(run)
+        alike.setdefault(json.dumps(_asked(run), sort_keys=True), []).append(run)
     gathered: list[list[RunStore]] = []
-    for members in settings.values():
-        seeds = [run.config.get("seed") for run in members]
+    for members in alike.values():
+        seeds = [settings(run).get("seed") for run in members]
         apart = None in seeds or len(set(seeds)) < len(seeds)
         gathered += [[run] for run in members] if apart else [members]
     labels = _labels(gathered)
@@ -105,19 +131,29 @@ def group_runs(runs: Sequence[RunStore]) -> list[Group]:
     ]
 
 
+def _asked(run: RunStore) -> dict[str, Any]:
+    """The settings that make the experiment, without what was derived from them in the run."""
+    flat = settings(run)
+    dotted = {key.rpartition(".")[2] for key in flat if "." in key}
+    derived = dotted | ({"objective"} if flat.get("recipe") else set())
+    return {
+        key: value
+        for key, value in flat.items()
+        if key.rpartition(".")[2] not in PER_RUN and not (key in derived and "." not in key)
+    }
+
+
 def _labels(gathered: list[list[RunStore]]) -> list[str]:
     if len(gathered) == 1:
         return [_name(gathered[0])]
     labels = []
     for members in gathered:
-        own = members[0].config
-        rivals = [other[0].config for other in gathered if other is not members and _name(other) == _name(members)]
+        own = _asked(members[0])
+        rivals = [_asked(other[0]) for other in gathered if other is not members and _name(other) == _name(members)]
         differing = [
-            f"{key.replace('_', ' ')} {own[key]}"
-            for key in own
-            if key not in _PER_RUN | {"objective", "papers"}
-            and any(rival.get(key) != own[key] for rival in rivals)
-            and isinstance(own[key], str | int | float)
+            f"{key.rpartition('.')[2].replace('_', ' ')} {value}"
+            for key, value in own.items()
+            if isinstance(value, str | int | float) and any(rival.get(key) != value for rival in rivals)
         ]
         labels.append(", ".join([_name(members), *differing]))
     return [
@@ -126,8 +162,8 @@ def _labels(gathered: list[list[RunStore]]) -> list[str]:
 
 
 def _name(members: list[RunStore]) -> str:
-    config = members[0].config
-    return str(config.get("recipe") or config.get("name") or members[0].id)
+    own = settings(members[0])
+    return str(own.get("recipe") or own.get("name") or members[0].id)
 
 
 def thin(curve: Curve, points: int = 1200) -> Curve:
@@ -149,14 +185,16 @@ def thin(curve: Curve, points: int = 1200) -> Curve:
     return Curve(curve.steps[kept], curve.values[kept], None if curve.stderr is None else curve.stderr[kept])
 
 
-def smooth(curve: Curve) -> tuple[Curve, int] | None:
-    """The centred moving mean and its window in recorded steps; None for a curve too short to need it."""
+def smoothing_window(curve: Curve) -> int:
+    """The window, in recorded steps, over which a noisy metric is averaged for drawing; 1 for a short one."""
+    count = len(curve.finite.steps)
+    return 1 if count < 60 else 2 * max(2, count // 60) + 1
+
+
+def moving_mean(curve: Curve, window: int) -> Curve:
+    """The centred mean over `window` of the curve's finite values; near the ends the window shrinks on both sides."""
     finite = curve.finite
-    if len(finite.steps) < 60:
-        return None
-    half = max(2, len(finite.steps) // 60)
     total = np.concatenate([[0.0], np.cumsum(finite.values)])
     index = np.arange(len(finite.steps))
-    reach = np.minimum(np.minimum(index, len(index) - 1 - index), half)
-    means = (total[index + reach + 1] - total[index - reach]) / (2 * reach + 1)
-    return Curve(finite.steps, means), 2 * half + 1
+    reach = np.minimum(np.minimum(index, len(index) - 1 - index), window // 2)
+    return Curve(finite.steps, (total[index + reach + 1] - total[index - reach]) / (2 * reach + 1))

@@ -40,7 +40,7 @@ function layout(figure, colors) {
     },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colors.muted, activecolor: colors.ink },
     showlegend: figure.legend,
-    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)", font: { size: 12 } },
+    legend: { orientation: "h", traceorder: "normal", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)", font: { size: 12 } },
     dragmode: narrow() ? false : "zoom",
   };
 }
@@ -58,7 +58,8 @@ function draw(place) {
   const colors = theme();
   Plotly.react(place, recolored(figure.traces, colors), layout(figure, colors), {
     responsive: true, displaylogo: false, displayModeBar: narrow() ? false : "hover",
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+    // Named one by one, because Plotly's own choice holds a button that sends the data to its server.
+    modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]], plotlyServerURL: "",
     toImageButtonOptions: { format: "svg", filename: "isentrope" },
   });
   place.dataset.drawn = "yes";
