@@ -5,6 +5,11 @@
 Everything that a recipe does not mention is as in `Objective`.
 """
 
+import ast
+import difflib
+import inspect
+from collections.abc import Callable
+
 from isentrope.policy.advantages import BatchWhitened, GroupCentered, GroupNormalized, LeaveOneOut
 from isentrope.policy.aggregation import SequenceSumOver, sequence_mean, sequence_sum, token_mean
 from isentrope.policy.controllers import Number, ProportionalIntegral
@@ -161,3 +166,61 @@ def entropy_target(target: Number, proportional: float = 0.1, integral: float = 
     """
     controller = ProportionalIntegral(target, -proportional, -integral, low=-limit, high=limit)
     return grpo().adding(regularizers=EntropyBonus(controller), papers="entropic").with_(name="entropy_target")
+
+
+def names() -> dict[str, Callable[..., Objective]]:
+    """All recipes by name, in the order of this file.
+
+    Example:
+        >>> list(names())[:3]
+        ['grpo', 'dr_grpo', 'dapo']
+    """
+    return {
+        name: value
+        for name, value in globals().items()
+        if inspect.isfunction(value)
+        and value.__module__ == __name__
+        and value.__annotations__.get("return") is Objective
+        and name != "named"
+    }
+
+
+def named(text: str, **arguments) -> Objective:
+    """The recipe that a text names, such as ``"grpo"`` or ``"clip_cov(fraction=0.02, low=0.5)"``.
+
+    Args:
+        text: a recipe's name, with literal keyword arguments in parentheses if wanted.
+        **arguments: further arguments; those in the text win.
+
+    Raises:
+        ValueError: for an unknown recipe or argument, saying which there are.
+
+    Example:
+        >>> named("clip_cov(fraction=0.02)").token_weight[0].fraction
+        0.02
+    """
+    try:
+        tree = ast.parse(text, mode="eval").body
+        call = tree if isinstance(tree, ast.Call) else ast.Call(func=tree, args=[], keywords=[])
+        if not isinstance(call.func, ast.Name) or call.args:
+            raise ValueError
+        name = call.func.id
+        given = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError):
+        raise ValueError(f"recipe: {text!r} must be a name, or like 'clip_cov(fraction=0.02)'") from None
+    known = names()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"recipe: there is no {name!r}; {hint or 'known are'} ({', '.join(known)})")
+    parameters = inspect.signature(known[name]).parameters
+    merged = arguments | given
+    for argument in merged:
+        if argument not in parameters:
+            takers = [other for other, make in known.items() if argument in inspect.signature(make).parameters]
+            hint = f"; recipes that have one: {', '.join(takers)}" if takers else ""
+            raise ValueError(f"recipe {name} has no {argument!r}, it takes {', '.join(parameters) or 'nothing'}{hint}")
+    missing = [p.name for p in parameters.values() if p.default is p.empty and p.name not in merged]
+    if missing:
+        raise ValueError(f"recipe {name} needs {', '.join(missing)}, as in '{name}({missing[0]}=0.5)'")
+    return known[name](**merged)

@@ -1,0 +1,183 @@
+"""Several recipes on one footing: the same policy, problems and budget for each, over several seeds.
+
+Each run is an ordinary training run in its own process and its own folder, so a comparison that was interrupted goes on
+where it was, and `isentrope report` reads its runs like any others.
+"""
+
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from isentrope.lab.experiment import Experiment, initial_policy
+from isentrope.report.store import RunStore, list_runs
+
+COLUMNS = (
+    "reward_end",
+    "pass@1",
+    "pass@8",
+    "entropy_start",
+    "entropy_end",
+    "target_distance",
+    "tokens_per_second",
+)
+"""What a comparison's table shows, from each run's summary."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean over seeds with its standard error; NaN where there is nothing, or one value only."""
+
+    mean: float
+    stderr: float
+
+    def __str__(self) -> str:
+        if math.isnan(self.mean):
+            return "–"
+        digits = 0 if abs(self.mean) >= 100 else 3
+        return f"{self.mean:.{digits}f}" + ("" if math.isnan(self.stderr) else f"±{self.stderr:.{digits}f}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recipe of a comparison."""
+
+    recipe: str
+    finished: int
+    cells: dict[str, Cell]
+
+
+def run_name(experiment: Experiment) -> str:
+    """The folder name part of a run: recipe and seed, in characters that file systems take.
+
+    Example:
+        >>> run_name(Experiment(recipe="clip_cov(fraction=0.02)"))
+        'clip_cov-fraction=0.02-s0'
+    """
+    plain = experiment.recipe.replace("(", "-").replace(")", "").replace(", ", "-").replace(" ", "")
+    safe = "".join(c if c.isalnum() or c in "._+=-" else "-" for c in plain)
+    return f"{safe}-s{experiment.settings.seed}"
+
+
+def found(folder: Path, experiment: Experiment) -> RunStore | None:
+    """The run of this experiment in a folder, if there is one."""
+    for path in reversed(list_runs(folder)):
+        store = RunStore.open(path)
+        if store.config.get("name") == run_name(experiment):
+            return store
+    return None
+
+
+def compare(
+    experiments: Sequence[Experiment],
+    folder: Path,
+    *,
+    jobs: int | None = None,
+    on_change: Callable[[int, int, list[str]], None] = lambda done, total, running: None,
+) -> list[RunStore]:
+    """Train every experiment that is not finished yet, ``jobs`` at a time, and return all runs.
+
+    Experiments of one model, task and seed start from one and the same warm-started policy, which is made once.
+
+    Args:
+        experiments: what to train; the same recipe with several seeds gives error bars.
+        folder: where the runs are.
+        jobs: processes at a time, each on one thread; one for each core if None.
+        on_change: called with runs done, all runs, and descriptions of those that are running.
+
+    Raises:
+        RuntimeError: if a run failed, with the last line that it printed; the others are finished first.
+    """
+    jobs = jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or os.cpu_count() or 1
+    folder.mkdir(parents=True, exist_ok=True)
+    started = [_with_start(experiment, folder) for experiment in experiments]
+    waiting = [e for e in started if not ((run := found(folder, e)) and run.summary.get("finished"))]
+    done, failures = len(started) - len(waiting), []
+    running: dict[subprocess.Popen, tuple[Experiment, Path]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                experiment = waiting.pop(0)
+                log = folder / f"{run_name(experiment)}.log"
+                running[_launched(experiment, folder, log)] = (experiment, log)
+            for process in [p for p in running if p.poll() is not None]:
+                experiment, log = running.pop(process)
+                done += 1
+                if process.returncode:
+                    lines = log.read_text(encoding="utf-8").strip().splitlines()
+                    failures.append(f"{run_name(experiment)}: {lines[-1] if lines else process.returncode}")
+                else:
+                    log.unlink()
+            on_change(done, len(started), [_described(folder, e) for e, _ in running.values()])
+            time.sleep(0.5)
+    finally:
+        # An interrupted comparison leaves runs that can be resumed, not processes that go on.
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+    if failures:
+        raise RuntimeError(f"{len(failures)} of {len(started)} runs failed: {'; '.join(failures)}")
+    return [run for e in started if (run := found(folder, e))]
+
+
+def table(runs: Sequence[RunStore]) -> list[Row]:
+    """One row a recipe: means over seeds with standard errors, in the order in which recipes first appear."""
+    by_recipe: dict[str, list[RunStore]] = {}
+    for run in runs:
+        by_recipe.setdefault(run.config["recipe"], []).append(run)
+    return [
+        Row(recipe, len(group), {name: _cell([run.summary.get(name) for run in group]) for name in COLUMNS})
+        for recipe, group in by_recipe.items()
+    ]
+
+
+def with_seeds(experiment: Experiment, seeds: int) -> Iterator[Experiment]:
+    """The experiment with ``seeds`` seeds, from its own upwards."""
+    for seed in range(experiment.settings.seed, experiment.settings.seed + seeds):
+        yield replace(experiment, settings=replace(experiment.settings, seed=seed))
+
+
+def _cell(values: list[float | None]) -> Cell:
+    numbers = np.array([v for v in values if v is not None], dtype=float)
+    if not len(numbers):
+        return Cell(math.nan, math.nan)
+    stderr = float(numbers.std(ddof=1) / math.sqrt(len(numbers))) if len(numbers) > 1 else math.nan
+    return Cell(float(numbers.mean()), stderr)
+
+
+def _with_start(experiment: Experiment, folder: Path) -> Experiment:
+    """The experiment from a stored warm-started policy, where a warm start is due."""
+    if experiment.start or experiment.model != "tiny" or experiment.warm_start_steps == 0:
+        return experiment
+    start = folder / "start" / f"{experiment.task}-s{experiment.settings.seed}".replace(":", "-")
+    if not start.is_dir():
+        # Under another name until it is whole, so that an interrupted warm start is made again.
+        partial = start.with_name(f".{start.name}.partial")
+        initial_policy(experiment).save(partial)
+        partial.rename(start)
+    return replace(experiment, start=str(start))
+
+
+def _launched(experiment: Experiment, folder: Path, log: Path) -> subprocess.Popen:
+    run = found(folder, experiment) or RunStore.create(
+        folder, run_name(experiment), experiment.config("isentrope compare")
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "isentrope", "train", "--resume", str(run.path), "--quiet"]
+    with log.open("w", encoding="utf-8") as output:
+        return subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
+        )
+
+
+def _described(folder: Path, experiment: Experiment) -> str:
+    run = found(folder, experiment)
+    step = run.last_step if run else None
+    return f"{run_name(experiment)} {step or 0}/{experiment.steps}"
