@@ -73,10 +73,14 @@ class TinyTransformer(LanguageModel):
             "tied": tied,
         }
         self.width, self.heads, self.head_width = width, heads, width // heads
-        self.embedding = nn.Embedding(len(self.tokenizer), width)
-        self.blocks = cast("Sequence[_Block]", nn.ModuleList(_Block(width, heads, feedforward) for _ in range(layers)))
-        self.norm = nn.RMSNorm(width, eps=1e-6)
-        self.output = None if tied else nn.Linear(width, len(self.tokenizer), bias=False)
+        # torch's own initialisation draws from the global generator, which is not ours to move.
+        with torch.random.fork_rng(devices=[]):
+            self.embedding = nn.Embedding(len(self.tokenizer), width)
+            self.blocks = cast(
+                "Sequence[_Block]", nn.ModuleList(_Block(width, heads, feedforward) for _ in range(layers))
+            )
+            self.norm = nn.RMSNorm(width, eps=1e-6)
+            self.output = None if tied else nn.Linear(width, len(self.tokenizer), bias=False)
         self._cosine = self._sine = torch.empty(0, self.head_width // 2)
         self._initialise(torch.Generator().manual_seed(seed))
 
