@@ -7,10 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from cyclopts import Parameter
@@ -29,6 +28,15 @@ from isentrope.report.store import RunStore
 
 _DEMO = ("grpo", "entropy_target")
 _DEMO_TARGET = "80%"
+_REAL_SETTINGS = {
+    "prompts_per_step": 4,
+    "group_size": 4,
+    "micro_batch_size": 4,
+    "learning_rate": 1e-6,
+    "max_new_tokens": 48,
+    "probe_rows": 4,
+}
+_REAL_EXPERIMENT = {"steps": 20, "evaluation_problems": 8, "evaluation_samples": 8, "checkpoint_every": 10}
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -135,21 +143,17 @@ def train(
                 raise ValueError(f"{resume}: config.json has no experiment, so this run cannot be resumed")
             _train(Experiment.from_dict(store.config["experiment"]), store, None, stop, quiet, json)
             return
-        settings = _settings(
-            model,
-            prompts,
-            group_size,
-            micro_batch_size,
-            windows,
-            epochs,
-            learning_rate,
-            temperature,
-            max_new_tokens,
-            seed,
-        )
-        experiments = _experiments(
-            recipe, model, task, steps, target_entropy, lora, warm_start, evaluate_every, evaluation_problems, settings
-        )
+        asked: dict[str, Any] = dict(
+            model=model, task=task, steps=steps, lora=lora, warm_start=warm_start, evaluate_every=evaluate_every,
+            evaluation_problems=evaluation_problems, prompts_per_step=prompts, group_size=group_size,
+            micro_batch_size=micro_batch_size, windows=windows, epochs=epochs, learning_rate=learning_rate,
+            temperature=temperature, max_new_tokens=max_new_tokens, seed=seed,
+        )  # fmt: skip
+        if recipe:
+            experiments = [base_experiment(recipe=name, target_entropy=target_entropy, **asked) for name in recipe]
+        else:
+            held = base_experiment(recipe=_DEMO[1], target_entropy=target_entropy or _DEMO_TARGET, **asked)
+            experiments = [base_experiment(recipe=_DEMO[0], **asked), held]
         for experiment in experiments:
             # A mistake in a later recipe is found before the first is trained.
             experiment.objective(entropy=1.0)
@@ -197,48 +201,43 @@ def _report(runs: list[RunStore], path: Path) -> Path | None:
     return write_report(runs, path) if find_spec("plotly") else None
 
 
-def _settings(
-    model, prompts, group_size, micro_batch_size, windows, epochs, learning_rate, temperature, max_new_tokens, seed
-) -> TrainerSettings:
-    """The trainer's settings: fit for a tiny policy, or for a real model on a small machine."""
-    tiny = model == "tiny"
-    return TrainerSettings(
-        prompts_per_step=prompts or (32 if tiny else 4),
-        group_size=group_size or (8 if tiny else 4),
-        micro_batch_size=micro_batch_size or (None if tiny else 4),
-        windows=windows,
-        epochs=epochs,
-        learning_rate=learning_rate or (TrainerSettings.learning_rate if tiny else 1e-6),
-        temperature=temperature,
-        max_new_tokens=max_new_tokens or (None if tiny else 48),
-        probe_rows=64 if tiny else 4,
-        seed=seed,
-    )
+def base_experiment(
+    *,
+    recipe: str = "grpo",
+    model: str = "tiny",
+    task: str | None = None,
+    steps: int | None = None,
+    target_entropy: str | None = None,
+    lora: int | None = None,
+    warm_start: int | None = None,
+    evaluate_every: int | None = None,
+    evaluation_problems: int | None = None,
+    **settings,
+) -> Experiment:
+    """An experiment from what was asked for; what was not is set to fit a tiny policy, or a real model on a small machine.
 
-
-def _experiments(
-    recipe, model, task, steps, target_entropy, lora, warm_start, evaluate_every, evaluation_problems, settings
-) -> list[Experiment]:
+    Further settings are those of `TrainerSettings`.
+    """
     tiny = model == "tiny"
-    names = recipe or list(_DEMO)
-    # Without a recipe every run is the demonstration's, which shows a target; only recipes that hold one may have it.
-    target = target_entropy if recipe else target_entropy or _DEMO_TARGET
-    base = Experiment(
+    asked = {
+        "steps": steps,
+        "lora_rank": lora,
+        "warm_start_steps": warm_start,
+        "evaluate_every": evaluate_every,
+        "evaluation_problems": evaluation_problems,
+    }
+    return Experiment(
+        recipe=recipe,
         model=model,
         task=task or ("countdown" if tiny else "reasoning_gym:letter_counting"),
-        steps=Experiment.steps if steps is None else steps,
-        target_entropy=_target(target),
-        warm_start_steps=warm_start,
-        lora_rank=lora,
-        evaluate_every=Experiment.evaluate_every if evaluate_every is None else evaluate_every,
-        evaluation_problems=evaluation_problems or (Experiment.evaluation_problems if tiny else 8),
-        evaluation_samples=Experiment.evaluation_samples if tiny else 8,
-        checkpoint_every=Experiment.checkpoint_every if tiny else 10,
-        settings=settings,
+        target_entropy=_target(target_entropy),
+        settings=TrainerSettings(**_given(settings, {} if tiny else _REAL_SETTINGS)),
+        **_given(asked, {} if tiny else _REAL_EXPERIMENT),
     )
-    if not recipe:
-        return [replace(base, recipe=names[0], target_entropy=None), replace(base, recipe=names[1])]
-    return [replace(base, recipe=name) for name in names]
+
+
+def _given(asked: dict, usual: dict) -> dict:
+    return usual | {name: value for name, value in asked.items() if value is not None}
 
 
 def _target(text: str | None) -> float | str | None:

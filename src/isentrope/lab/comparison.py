@@ -49,7 +49,7 @@ class Row:
     """One recipe of a comparison."""
 
     recipe: str
-    finished: int
+    runs: int
     cells: dict[str, Cell]
 
 

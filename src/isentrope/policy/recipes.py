@@ -199,6 +199,33 @@ def named(text: str, **arguments) -> Objective:
         >>> named("clip_cov(fraction=0.02)").token_weight[0].fraction
         0.02
     """
+    name, given = _parsed(text)
+    known = names()
+    parameters = inspect.signature(known[name]).parameters
+    merged = arguments | given
+    for argument in merged:
+        if argument not in parameters:
+            takers = [other for other, make in known.items() if argument in inspect.signature(make).parameters]
+            hint = f"; recipes that have one: {', '.join(takers)}" if takers else ""
+            raise ValueError(f"recipe {name} has no {argument!r}, it takes {', '.join(parameters) or 'nothing'}{hint}")
+    missing = [p.name for p in parameters.values() if p.default is p.empty and p.name not in merged]
+    if missing:
+        raise ValueError(f"recipe {name} needs {', '.join(missing)}, as in '{name}({missing[0]}=0.5)'")
+    return known[name](**merged)
+
+
+def takes(text: str, argument: str) -> bool:
+    """Whether the recipe that a text names takes this argument and the text leaves it open.
+
+    Example:
+        >>> takes("entropic", "target"), takes("entropic(target=0.5)", "target"), takes("grpo", "target")
+        (True, False, False)
+    """
+    name, given = _parsed(text)
+    return argument in inspect.signature(names()[name]).parameters and argument not in given
+
+
+def _parsed(text: str) -> tuple[str, dict]:
     try:
         tree = ast.parse(text, mode="eval").body
         call = tree if isinstance(tree, ast.Call) else ast.Call(func=tree, args=[], keywords=[])
@@ -213,14 +240,4 @@ def named(text: str, **arguments) -> Objective:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"recipe: there is no {name!r}; {hint or 'known are'} ({', '.join(known)})")
-    parameters = inspect.signature(known[name]).parameters
-    merged = arguments | given
-    for argument in merged:
-        if argument not in parameters:
-            takers = [other for other, make in known.items() if argument in inspect.signature(make).parameters]
-            hint = f"; recipes that have one: {', '.join(takers)}" if takers else ""
-            raise ValueError(f"recipe {name} has no {argument!r}, it takes {', '.join(parameters) or 'nothing'}{hint}")
-    missing = [p.name for p in parameters.values() if p.default is p.empty and p.name not in merged]
-    if missing:
-        raise ValueError(f"recipe {name} needs {', '.join(missing)}, as in '{name}({missing[0]}=0.5)'")
-    return known[name](**merged)
+    return name, given
