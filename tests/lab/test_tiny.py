@@ -158,7 +158,7 @@ def test_initial_logits_are_nearly_uniform(model):
     ids = random_ids(8, 6)
     logits = model.head().logits(model.hidden(ids, torch.ones_like(ids, dtype=torch.bool)))
     # RMS-normalised states against rows of length about one: standard deviation about one.
-    assert 0.5 < float(logits.std()) < 2.0
+    assert 0.5 < logits.std().item() < 2.0
 
 
 @pytest.mark.parametrize("tied", [True, False])

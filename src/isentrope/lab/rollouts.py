@@ -101,8 +101,8 @@ def sample(
         The rollouts; their time axis is as long as the longest completion.
 
     Raises:
-        ValueError: if there is no prompt, a prompt has no token, `temperature` or `max_new_tokens` is not positive, or
-            a generator is missing.
+        ValueError: if there is no prompt, a prompt has no token, `temperature` or `max_new_tokens` is not positive, a
+            generator is missing, or the model's logits are not numbers.
 
     Example:
         >>> from isentrope.lab.tiny import TinyTransformer
@@ -176,6 +176,12 @@ def sample(
 
     length = time + 1
     drawn, mask = drawn[:, :length], mask[:, :length]
+    broken = (mask & ~log_probs[:, :length].isfinite()).nonzero()
+    if len(broken):
+        row, position = broken[0].tolist()
+        raise ValueError(
+            f"model: its logits are not numbers (prompt {row}, generated token {position}); has its training diverged?"
+        )
     counts = mask.sum(1).tolist()
     return Rollouts(
         token_ids=torch.cat((prompt_ids[which], drawn), 1),
