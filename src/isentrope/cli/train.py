@@ -143,7 +143,7 @@ def train(
                 raise ValueError(f"{resume}: config.json has no experiment, so this run cannot be resumed")
             _train(Experiment.from_dict(store.config["experiment"]), store, None, stop, quiet, json)
             return
-        asked: dict[str, Any] = dict(
+        asked: dict[str, Any] = dict(  # noqa: C408
             model=model, task=task, steps=steps, lora=lora, warm_start=warm_start, evaluate_every=evaluate_every,
             evaluation_problems=evaluation_problems, prompts_per_step=prompts, group_size=group_size,
             micro_batch_size=micro_batch_size, windows=windows, epochs=epochs, learning_rate=learning_rate,

@@ -1,0 +1,165 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from isentrope.lab import Countdown, EntropyProbe, TinyTransformer, Trainer, TrainerSettings, score
+from isentrope.policy import recipes
+from isentrope.policy.regularizers import KLPenalty
+from isentrope.policy.rollout import Tempered
+from isentrope.policy.selection import TopEntropy
+
+SETTINGS = TrainerSettings(prompts_per_step=4, group_size=4, learning_rate=1e-2, probe_every=1, probe_rows=8)
+
+
+class Rewarded(Countdown):
+    """Countdown whose reward is the share of digits, so that an untrained policy sees some."""
+
+    def reward(self, problem, completion):
+        return sum(c.isdigit() for c in completion) / self.max_new_tokens
+
+
+def trainer(objective=None, **changes):
+    model = TinyTransformer(width=16, layers=1, heads=2, seed=1)
+    reference = TinyTransformer(width=16, layers=1, heads=2, seed=2)
+    return Trainer(model, Rewarded(), objective or recipes.grpo(), replace(SETTINGS, **changes), reference)
+
+
+def weights(trainer):
+    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        recipes.grpo(),
+        recipes.dapo().with_(selection=TopEntropy(0.3)),
+        recipes.entropy_target(target=1.0).adding(regularizers=KLPenalty(0.1)),
+        recipes.clip_cov(fraction=0.1, low=0.01),
+        recipes.entropic(target=1.0, threshold=0.1),
+    ],
+    ids=lambda objective: objective.name,
+)
+def test_micro_batches_change_memory_not_results(objective):
+    # Plain descent: Adam's first step is the gradient's sign, in which rounding of tiny gradients would show.
+    whole, split = trainer(objective), trainer(objective, micro_batch_size=3)
+    for each in (whole, split):
+        each.optimizer = torch.optim.SGD(each.parameters, lr=0.1)
+    for _ in range(2):
+        first, second = whole.step(), split.step()
+    torch.testing.assert_close(weights(split), weights(whole), rtol=0, atol=2e-6)
+    for name in ("loss", "gradient_norm", "entropy", "covariance", "entropy_change_predicted"):
+        assert second[name] == pytest.approx(first[name], rel=1e-3, abs=1e-6)
+
+
+def test_the_first_optimiser_step_is_exactly_on_policy():
+    metrics = trainer().step()
+    assert metrics["ratio_deviation"] == 0.0
+    assert metrics["clip_fraction_high"] == metrics["clip_fraction_low"] == 0.0
+
+
+def test_later_optimiser_steps_are_off_policy_and_cover_every_row_once():
+    metrics = trainer(epochs=2, windows=2).step()
+    assert metrics["ratio_deviation"] > 0
+    one = trainer(windows=4)
+    seen = []
+    update = one._update
+    one._update = lambda window, rollouts, rows, plan, first: (
+        seen.extend(rows.tolist()), update(window, rollouts, rows, plan, first)
+    )[1]  # fmt: skip
+    one.step()
+    assert sorted(seen) == list(range(16))
+    assert one.state.step == 4
+    assert one.step_count == 1
+
+
+def test_current_statistics_choose_by_the_policy_as_it_is():
+    objective = recipes.kl_cov(fraction=0.1)
+    stale, fresh = trainer(objective, epochs=3), trainer(objective, epochs=3, statistics="current")
+    stale.step()
+    fresh.step()
+    assert not torch.equal(weights(stale), weights(fresh))
+
+
+def test_steps_repeat_themselves():
+    first, second = trainer(), trainer()
+    for _ in range(2):
+        rows = [first.step(), second.step()]
+    timing = {"seconds", "seconds_sampling", "tokens_per_second", "memory_mb"}
+    assert {k: v for k, v in rows[0].items() if k not in timing} == {
+        k: v for k, v in rows[1].items() if k not in timing
+    }
+    assert torch.equal(weights(first), weights(second))
+
+
+def test_the_prediction_of_entropy_change_becomes_exact_for_small_steps():
+    errors = []
+    for rate in (1e-3, 1e-4):
+        metrics = trainer(learning_rate=rate).step()
+        predicted, measured = metrics["entropy_change_predicted"], metrics["entropy_change_measured"]
+        errors.append(abs(predicted - measured) / abs(predicted))
+    # float32 forward passes leave about 1e-7 of entropy undecided.
+    assert errors[1] < 0.05
+    assert errors[1] < errors[0]
+
+
+def test_a_probe_sees_no_change_where_there_is_none():
+    one = trainer(probe_every=0)
+    one.step()
+    probe = EntropyProbe(one.model, one.last_rollouts, micro_batch_size=5)
+    assert probe.changes()["entropy_change_predicted"] == 0.0
+    assert abs(probe.changes()["entropy_change_measured"]) < 1e-7
+
+
+def test_an_entropy_bonus_raises_entropy_above_plain_grpo():
+    plain, paid = trainer(), trainer(recipes.entropy_bonus(1.0))
+    for _ in range(8):
+        end = plain.step()["entropy"], paid.step()["entropy"]
+    assert end[1] > end[0] + 0.05
+
+
+def test_rollout_parts_set_the_temperature_of_sampling_and_scoring():
+    metrics = trainer(recipes.grpo().with_(rollout=Tempered(0.25)), probe_every=0).step()
+    assert metrics["temperature"] == 0.25
+    assert metrics["entropy"] < trainer(probe_every=0).step()["entropy"] - 0.5
+    assert metrics["ratio_deviation"] == 0.0
+
+
+def test_an_output_activation_is_what_the_policy_is_scored_with():
+    doubled = recipes.grpo().with_(output_activation=lambda logits: 2 * logits)
+    one = trainer(doubled, probe_every=0)
+    one.step()
+    plain = score(one.model, one.last_rollouts, temperature=0.5).entropy
+    activated = score(one.model, one.last_rollouts, temperature=1.0, activation=doubled.output_activation).entropy
+    torch.testing.assert_close(activated, plain)
+
+
+def test_a_batch_without_anything_to_learn_changes_nothing():
+    class Hopeless(Countdown):
+        def reward(self, problem, completion):
+            return 0.0
+
+    model = TinyTransformer(width=16, layers=1, heads=2, seed=1)
+    one = Trainer(model, Hopeless(), recipes.dapo(), SETTINGS)
+    before = weights(one)
+    metrics = one.step()
+    assert metrics["loss"] == 0.0
+    assert torch.equal(weights(one), before)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"group_size": 0}, "group_size must be at least 1, got 0"),
+        ({"temperature": 0.0}, "temperature must be positive"),
+        ({"windows": 5}, "windows must not exceed prompts_per_step"),
+    ],
+)
+def test_settings_are_checked(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(SETTINGS, **changes)
+
+
+def test_a_reference_is_asked_for():
+    with pytest.raises(ValueError, match="needs a reference model"):
+        Trainer(TinyTransformer(width=16, layers=1, heads=2), Countdown(), recipes.grpo(kl_coefficient=0.1), SETTINGS)
