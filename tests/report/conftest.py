@@ -8,7 +8,12 @@ from isentrope.report import RunStore
 
 def synthetic_run(root, recipe, seed, steps=200, target=None, finished=True, planned=None, **config):
     rng = np.random.default_rng([seed, sum(map(ord, recipe))])
-    papers = {"grpo": ["grpo"], "dapo": ["dapo"], "clip_cov": ["clip-cov-kl-cov", "grpo"], "entropic": ["grpo", "entropic"]}
+    papers = {
+        "grpo": ["grpo"],
+        "dapo": ["dapo"],
+        "clip_cov": ["clip-cov-kl-cov", "grpo"],
+        "entropic": ["grpo", "entropic"],
+    }
     run = RunStore.create(
         root,
         f"{recipe}-s{seed}",

@@ -176,7 +176,8 @@ def plot_token_entropy(
         The axes.
 
     Raises:
-        ValueError: there are not as many entropies as tokens, or one is negative or not finite.
+        ValueError: there are not as many entropies as tokens, one is negative or not finite, or `maximum` is not
+            positive.
 
     Example:
         >>> import matplotlib
@@ -191,6 +192,8 @@ def plot_token_entropy(
     wrong = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
     if len(wrong):
         raise ValueError(f"entropies: must be finite and not negative; got {values[wrong[0]]} at index {wrong[0]}")
+    if maximum is not None and not maximum > 0:
+        raise ValueError(f"maximum: must be positive; got {maximum}")
     ax = plt.gca() if ax is None else ax
     end = maximum if maximum is not None else float(values.max(initial=0.0)) or 1.0
     heat = LinearSegmentedColormap.from_list("entropy", ["#ffffff", HEAT])
@@ -242,6 +245,11 @@ def _groups(runs: Run | Sequence[Run]) -> list[Group]:
                 f"runs: a mapping of arrays needs 'step'; mapping {index} has {', '.join(run) or 'nothing'}"
             )
     arrays = [{name: np.asarray(values, dtype=float) for name, values in run.items()} for run in plain]
+    for index, run in enumerate(arrays):
+        for name, values in run.items():
+            if values.shape != run["step"].shape:
+                shapes = f"has shape {values.shape}; 'step' has {run['step'].shape}"
+                raise ValueError(f"runs: {name!r} of mapping {index} {shapes}")
     labels = [""] if len(several) == 1 else [f"run {number}" for number in range(1, len(plain) + 1)]
     return group_runs(stored) + [Group(label, (), (run,)) for label, run in zip(labels, arrays, strict=False)]
 
