@@ -190,8 +190,8 @@ class HuggingFaceModel(LanguageModel):
         super().__init__()
         self.model = model
         self.tokenizer = HuggingFaceTokenizer(tokenizer)
-        self._check_head()
         self.train(model.training)
+        self._check_head()
 
     @property
     def _causal(self) -> Any:
