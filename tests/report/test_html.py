@@ -257,6 +257,26 @@ def test_ten_thousand_steps_are_thinned_in_the_drawing_alone(tmp_path):
     assert len(RunStore.open(run.path)) == 10_000
 
 
+def test_what_tells_little_is_folded_away(make_run, tmp_path):
+    def unclipped(seed, recipe):
+        run = RunStore.create(tmp_path, "x", {"recipe": recipe, "seed": seed})
+        for step in range(3):
+            shares = {"covariance/rewarded_likely": 0.2, "covariance/punished_unlikely": -0.1}
+            run.append({"step": step, "covariance": 0.1, "clip_fraction_low": 0.0, "clip_fraction_high": 0.0, **shares})
+        return run
+
+    def shown_and_folded(runs):
+        text = write_report(runs, tmp_path / "report.html").read_text()
+        shown, fold = text.split("Optimisation, speed and everything else recorded")
+        return [set(re.findall(r'role="img" aria-label="([^"]*)"', part)) for part in (shown, fold)]
+
+    one, made_of = "Covariance of log-probability and advantage", "What the covariance is made of"
+    assert shown_and_folded([unclipped(0, "grpo")]) == [{one, made_of}, {"Clipped tokens"}]
+    assert shown_and_folded([unclipped(0, "grpo"), unclipped(0, "dapo")]) == [{one}, {"Clipped tokens", made_of}]
+    clipped = make_run("dapo", steps=5)
+    assert "Clipped tokens" in shown_and_folded([unclipped(0, "grpo"), clipped])[0]
+
+
 def test_values_that_are_not_finite_are_gaps_and_are_counted(tmp_path):
     run = RunStore.create(tmp_path, "gaps", {"recipe": "grpo", "seed": 0})
     for step in range(20):

@@ -50,7 +50,7 @@ def _line(curve: Curve, name: str, color: str, dash: str, group: int, **more: An
     if curve.sparse:
         curve = curve.finite
     curve = thin(curve)
-    few = len(curve.finite.steps) <= 60
+    few = len(curve.finite.steps) <= 40
     isolated = len(curve.finite.steps) == 1
     traces: list[dict[str, Any]] = []
     if curve.stderr is not None:
@@ -344,7 +344,6 @@ def pass_names(names: Iterable[str]) -> list[str]:
 def main_figures(groups: Sequence[Group]) -> list[tuple[str, list[Figure]]]:
     names = metric_names(groups)
     coefficients = {name: name.removeprefix("coefficient/") for name in names if name.startswith("coefficient/")}
-    covariances = {name: name.removeprefix("covariance/") for name in names if name.startswith("covariance/")}
     sections = [
         ("Entropy", [_entropy(groups)]),
         (
@@ -376,19 +375,11 @@ def main_figures(groups: Sequence[Group]) -> list[tuple[str, list[Figure]]]:
                     "Covariance of log-probability and advantage",
                     "Positive: likely tokens are being rewarded, which lowers the entropy.",
                     "covariance (nats)",
-                    {"covariance": "all tokens", **covariances},
-                    noisy=not covariances,
-                ),
-                _chart(
-                    groups,
-                    "Clipped tokens",
-                    "Share of tokens whose gradient the clip removes: low where their probability has fallen, high where "
-                    "it has risen.",
-                    "fraction of tokens",
-                    {"clip_fraction_low": "low side", "clip_fraction_high": "high side"},
-                    to_zero=True,
+                    {"covariance": "covariance"},
                     noisy=True,
                 ),
+                _covariance_parts(groups) if len(groups) == 1 else None,
+                _clipped(groups) if _any_clipped(groups) else None,
                 _chart(groups, "Controller", "What the controllers put out.", "coefficient", coefficients),
                 _trade(groups),
                 *_entropy_change(groups),
@@ -397,6 +388,42 @@ def main_figures(groups: Sequence[Group]) -> list[tuple[str, list[Figure]]]:
     ]
     kept = [(title, [figure for figure in figures if figure is not None]) for title, figures in sections]
     return [(title, figures) for title, figures in kept if figures]
+
+
+def _covariance_parts(groups: Sequence[Group]) -> Figure | None:
+    parts = [name for name in metric_names(groups) if name.startswith("covariance/")]
+    return _chart(
+        groups,
+        "What the covariance is made of",
+        "Above zero: tokens that pull the entropy down; below: tokens that push it up.",
+        "covariance (nats)",
+        {name: name.removeprefix("covariance/").replace("_", " ") for name in parts},
+        noisy=True,
+    )
+
+
+def _clipped(groups: Sequence[Group]) -> Figure | None:
+    return _chart(
+        groups,
+        "Clipped tokens",
+        "Share of tokens whose gradient the clip removes: low where their probability has fallen, high where it has risen.",
+        "fraction of tokens",
+        {"clip_fraction_low": "low side", "clip_fraction_high": "high side"},
+        to_zero=True,
+        noisy=True,
+    )
+
+
+def _any_clipped(groups: Sequence[Group]) -> bool:
+    """With one optimiser step a batch nothing is clipped, and a chart of zeros belongs in the fold."""
+    sides = ("clip_fraction_low", "clip_fraction_high")
+    return any(
+        np.nansum(metrics[side]) > 0
+        for group in groups
+        for metrics in group.metrics
+        for side in sides
+        if side in metrics
+    )
 
 
 _FOLDED = {
@@ -423,4 +450,8 @@ def folded_figures(groups: Sequence[Group]) -> list[Figure]:
     for name in [*known, *others]:
         title, caption, unit = _FOLDED.get(name, (name.replace("_", " "), "", name))
         figures.append(_chart(groups, title, caption, unit, {name: name}, noisy=name in _FOLDED))
+    if len(groups) > 1:
+        figures.insert(0, _covariance_parts(groups))
+    if not _any_clipped(groups):
+        figures.insert(0, _clipped(groups))
     return [figure for figure in figures if figure is not None]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
@@ -385,7 +386,7 @@ def configuration(groups: Sequence[Group]) -> str:
 
     def body(part: Sequence[tuple[str, list[str]]]) -> str:
         return "".join(
-            f"<tr><th>{escape(key.replace('_', ' '))}</th>"
+            f"<tr><th>{escape(re.sub('[._]', ' ', key))}</th>"
             + (
                 "".join(f"<td><code>{escape(value)}</code></td>" for value in values)
                 if len(set(values)) > 1

@@ -1,6 +1,7 @@
 """From runs to curves: which runs are one experiment, their mean and its standard error, and what is worth drawing."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -108,7 +109,11 @@ def settings(run: RunStore) -> dict[str, Any]:
             for key, value in mapping.items():
                 if isinstance(value, dict):
                     deeper.append((f"{prefix}{key}.", value))
-                elif flat.setdefault(key, value) != value:
+                    continue
+                if isinstance(value, str):
+                    # A function's address tells nothing, and differs from process to process.
+                    value = re.sub(r"<function (\S+) at 0x[0-9a-f]+>", r"\1", value)
+                if flat.setdefault(key, value) != value:
                     flat[f"{prefix}{key}"] = value
         level = deeper
     return flat
@@ -136,8 +141,10 @@ def _asked(run: RunStore) -> dict[str, Any]:
     flat = settings(run)
     dotted = {key.rpartition(".")[2] for key in flat if "." in key}
     derived = dotted | ({"objective"} if flat.get("recipe") else set())
+    # A path such as start/countdown-s3, one for each seed, is the same setting.
+    own_seed = re.compile(rf"-s{flat.get('seed')}\b")
     return {
-        key: value
+        key: own_seed.sub("", value) if isinstance(value, str) else value
         for key, value in flat.items()
         if key.rpartition(".")[2] not in PER_RUN and not (key in derived and "." not in key)
     }
@@ -192,9 +199,9 @@ def smoothing_window(curve: Curve) -> int:
 
 
 def moving_mean(curve: Curve, window: int) -> Curve:
-    """The centred mean over `window` of the curve's finite values; near the ends the window shrinks on both sides."""
+    """The mean of the curve's finite values within half a `window` on either side, as far as there are any."""
     finite = curve.finite
     total = np.concatenate([[0.0], np.cumsum(finite.values)])
     index = np.arange(len(finite.steps))
-    reach = np.minimum(np.minimum(index, len(index) - 1 - index), window // 2)
-    return Curve(finite.steps, (total[index + reach + 1] - total[index - reach]) / (2 * reach + 1))
+    first, after = np.maximum(index - window // 2, 0), np.minimum(index + window // 2 + 1, len(index))
+    return Curve(finite.steps, (total[after] - total[first]) / (after - first))
