@@ -219,11 +219,24 @@ def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no model that transformers loads"):
         load_model(tmp_path / "empty")
-    with pytest.raises(ValueError, match="did you mean 'smollm2'") as raised:
-        load_model("smolm2")
-    assert "\n" not in str(raised.value)
-    with pytest.raises(ValueError, match="is neither 'tiny' nor 'smollm2', nor a folder with a transformers model"):
+    for name in ("smolm2", "./runs/tiny", "/no/such/folder"):
+        with pytest.raises(ValueError, match="is neither 'tiny' nor 'smollm2', nor a folder, nor the id") as raised:
+            load_model(name)
+        assert "\n" not in str(raised.value)
+        assert ("did you mean 'smollm2'?" in str(raised.value)) == (name == "smolm2")
+    with pytest.raises(ValueError, match="that could be fetched"):
         load_model("nobody/nothing")
+    with pytest.raises(ValueError, match="float32 or float64"):
+        load_model("tiny", dtype=torch.bfloat16)
+
+
+def test_pickled_weights_are_refused(tmp_path):
+    model = small()
+    model.save(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="holds no model that transformers loads"):
+        load_model(tmp_path)
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -42,8 +42,8 @@ def reference_hidden(model, ids):
             projected = block["query_key_value.weight"] @ norm(state, block["attention_norm.weight"])
             query, key, value = projected.reshape(3, heads, size)
             turn = np.exp(1j * position * frequencies)
-            queries.append((query[:, : size // 2] + 1j * query[:, size // 2 :]) * turn)
-            keys.append((key[:, : size // 2] + 1j * key[:, size // 2 :]) * turn)
+            queries.append((query[:, 0::2] + 1j * query[:, 1::2]) * turn)
+            keys.append((key[:, 0::2] + 1j * key[:, 1::2]) * turn)
             values.append(value)
         for position in range(len(states)):
             attended = np.zeros((heads, size))

@@ -9,6 +9,7 @@ import difflib
 import importlib.metadata
 import logging
 import os
+import re
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -23,6 +24,8 @@ from torch import Tensor
 from isentrope.lab.tokenizer import Tokenizer
 
 BUILT_IN_MODELS = ("tiny", "smollm2")
+
+_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 _logger = logging.getLogger(__name__)
 
@@ -365,24 +368,48 @@ def load_model(
 
         if lora_rank is not None:
             raise ValueError("lora_rank: a tiny transformer is trained whole; leave lora_rank out")
+        if dtype not in (None, torch.float32, torch.float64):
+            raise ValueError(f"dtype: a tiny transformer is float32 or float64 (got {dtype})")
         tiny = TinyTransformer(seed=seed) if name == "tiny" else TinyTransformer.load(path)
         return tiny if dtype is None else tiny.to(dtype)
-    folder = str(_smollm2()) if name == "smollm2" else str(path) if path.exists() else name
-    try:
-        model, tokenizer = _from_pretrained(folder, dtype)
-    except (OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if path.exists():
-            raise ValueError(f"name_or_path: {name!r} holds no model that transformers loads: {reason}") from error
-        close = difflib.get_close_matches(name, BUILT_IN_MODELS, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(
-            f"name_or_path: {hint}{name!r} is neither {' nor '.join(map(repr, BUILT_IN_MODELS))}, nor a folder with a "
-            f"transformers model, nor a model that the Hugging Face hub gave ({reason})"
-        ) from error
+    if name == "smollm2":
+        model, tokenizer = _from_pretrained(str(_smollm2()), dtype)
+    elif path.is_dir():
+        try:
+            model, tokenizer = _from_pretrained(str(path), dtype)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"name_or_path: the folder {name!r} holds no model that transformers loads: {_first_line(error)}"
+            ) from error
+    else:
+        model, tokenizer = _from_hub(name, dtype)
     if lora_rank is not None:
         model = _with_adapters(model, lora_rank, seed)
     return HuggingFaceModel(model, tokenizer)
+
+
+def _from_hub(name: str, dtype: torch.dtype | None) -> tuple[Any, Any]:
+    close = difflib.get_close_matches(name, BUILT_IN_MODELS, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    unknown = (
+        f"name_or_path: {name!r} is neither {' nor '.join(map(repr, BUILT_IN_MODELS))}, nor a folder, nor the id of a "
+        "model on the Hugging Face hub"
+    )
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name):
+        raise ValueError(f"{unknown}, which looks like 'owner/name'{hint}")
+    _transformers()
+    import huggingface_hub
+
+    # Fetched as a folder, not by transformers: without a network that says so at once instead of trying for a minute.
+    try:
+        folder = huggingface_hub.snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=["*/*"])
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{unknown} that could be fetched ({_first_line(error)}){hint}") from error
+    return _from_pretrained(folder, dtype)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def cache_folder() -> Path:
@@ -407,7 +434,8 @@ def _from_pretrained(folder: str, dtype: torch.dtype | None) -> tuple[Any, Any]:
     if (Path(folder) / "adapter_config.json").is_file():
         model = _peft().AutoPeftModelForCausalLM.from_pretrained(folder, is_trainable=True, dtype=dtype)
     else:
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        # Other weight files are pickles, which could run anything.
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
     return model, tokenizer
 
 

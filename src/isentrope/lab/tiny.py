@@ -81,7 +81,7 @@ class TinyTransformer(LanguageModel):
             )
             self.norm = nn.RMSNorm(width, eps=1e-6)
             self.output = None if tied else nn.Linear(width, len(self.tokenizer), bias=False)
-        self._cosine = self._sine = torch.empty(0, self.head_width // 2)
+        self._turns = torch.empty(0, dtype=torch.complex64)
         self._initialise(torch.Generator().manual_seed(seed))
 
     def _initialise(self, generator: torch.Generator) -> None:
@@ -95,13 +95,16 @@ class TinyTransformer(LanguageModel):
             with torch.no_grad():
                 parameter.normal_(0.0, scale, generator=generator)
 
-    def _rotation(self, start: int, stop: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        if stop > len(self._cosine) or self._cosine.device != device:
+    def _rotation(self, start: int, stop: int, device: torch.device) -> Tensor:
+        """Unit complex numbers that turn the pairs of a head, ``[time, 1, head width / 2]``."""
+        if stop > len(self._turns) or self._turns.device != device:
             length = 1 << max(stop - 1, 63).bit_length()
             frequency = 10000.0 ** -torch.linspace(0, 1, self.head_width // 2 + 1, dtype=torch.float64)[:-1]
             angle = torch.outer(torch.arange(length, dtype=torch.float64), frequency)
-            self._cosine, self._sine = angle.cos().float().to(device), angle.sin().float().to(device)
-        return self._cosine[start:stop], self._sine[start:stop]
+            turns = torch.polar(torch.ones_like(angle), angle)[:, None]
+            double = self.embedding.weight.dtype == torch.float64
+            self._turns = (turns if double else turns.to(torch.complex64)).to(device)
+        return self._turns[start:stop]
 
     def hidden(
         self, token_ids: Int[Tensor, "batch time"], attention_mask: Bool[Tensor, "batch time"]
@@ -120,7 +123,7 @@ class TinyTransformer(LanguageModel):
         mask = _attention_bias(attention_mask)
         state = self.embedding(token_ids)
         for block in self.blocks:
-            query, key, value = block.project(state, *rotation)
+            query, key, value = block.project(state, rotation)
             attended = functional.scaled_dot_product_attention(
                 query, key, value, attn_mask=mask, is_causal=mask is None
             )
@@ -186,13 +189,14 @@ class _Block(nn.Module):
         self.gate_up = nn.Linear(width, 2 * feedforward, bias=False)
         self.down = nn.Linear(feedforward, width, bias=False)
 
-    def project(self, state: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, state: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         batch, time, _ = state.shape
-        projected = self.query_key_value(self.attention_norm(state))
-        projected = projected.view(batch, time, 3, self.heads, self.head_width).permute(2, 0, 3, 1, 4)
-        first, second = projected[:2].chunk(2, dim=-1)
-        query, key = torch.cat((first * cosine - second * sine, first * sine + second * cosine), dim=-1)
-        return query, key, projected[2]
+        projected = self.query_key_value(self.attention_norm(state)).view(batch, time, 3, self.heads, self.head_width)
+        # Pairs as complex numbers: one multiplication turns them, several times as fast as with sines and cosines.
+        pairs = projected[:, :, :2].reshape(batch, time, 2 * self.heads, self.head_width // 2, 2)
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * rotation)
+        query, key = turned.view(batch, time, 2, self.heads, self.head_width).unbind(2)
+        return query.transpose(1, 2), key.transpose(1, 2), projected[:, :, 2].transpose(1, 2)
 
     def finish(self, state: Tensor, attended: Tensor) -> Tensor:
         state = state + self.attention_out(attended.transpose(1, 2).flatten(2))
@@ -219,7 +223,7 @@ class TinyDecoding:
         mask = _attention_bias(attention_mask)
         state = model.embedding(token_ids)
         for block, cache in zip(model.blocks, self._cache, strict=True):
-            query, key, value = block.project(state, *rotation)
+            query, key, value = block.project(state, rotation)
             cache[0, :, :, :prompt_length], cache[1, :, :, :prompt_length] = key, value
             attended = functional.scaled_dot_product_attention(
                 query, key, value, attn_mask=mask, is_causal=mask is None
@@ -242,7 +246,7 @@ class TinyDecoding:
         mask = None if self._padding is None else self._padding[..., : self._length]
         state = model.embedding(token_ids).unsqueeze(1)
         for block, cache in zip(model.blocks, self._cache, strict=True):
-            query, key, value = block.project(state, *rotation)
+            query, key, value = block.project(state, rotation)
             cache[0, :, :, position], cache[1, :, :, position] = key[:, :, 0], value[:, :, 0]
             attended = functional.scaled_dot_product_attention(
                 query, cache[0, :, :, : self._length], cache[1, :, :, : self._length], attn_mask=mask
