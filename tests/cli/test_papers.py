@@ -30,7 +30,7 @@ def test_json_holds_every_field(capsys):
     main(["papers", "gspo", "--json"])
     (entry,) = json.loads(capsys.readouterr().out)
     assert entry["arxiv"] == "2507.18071"
-    assert entry["objects"] == ["isentrope.policy.recipes.gspo"]
+    assert "isentrope.policy.recipes.gspo" in entry["objects"]
     main(["papers", "no such paper at all", "--json"])
     assert json.loads(capsys.readouterr().out) == []
 
