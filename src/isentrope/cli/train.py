@@ -276,7 +276,7 @@ class _LiveView:
 
     def __init__(self, experiment: Experiment, silent: bool):
         self._experiment = experiment
-        self._console = Console(stderr=True, quiet=silent)
+        self._console = Console(stderr=True, quiet=silent, soft_wrap=True, highlight=False)
         self._progress = Progress(
             TextColumn("{task.description:<24}"),
             BarColumn(bar_width=40),

@@ -59,6 +59,17 @@ class Experiment:
     checkpoint_every: int = 20
     settings: TrainerSettings = field(default_factory=TrainerSettings)
 
+    def __post_init__(self):
+        for name in ("steps", "evaluation_problems", "evaluation_samples", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.evaluate_every < 0 or (self.warm_start_steps or 0) < 0:
+            raise ValueError("evaluate_every and warm_start_steps must not be negative")
+        if any(not 1 <= k <= self.evaluation_samples for k in self.pass_at):
+            raise ValueError(
+                f"pass_at must lie between 1 and evaluation_samples = {self.evaluation_samples}, got {self.pass_at}"
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready form."""
         return asdict(self)

@@ -157,7 +157,7 @@ def entropic(
     )
 
 
-def entropy_target(target: Number, proportional: float = 0.1, integral: float = 0.01, limit: float = 0.2) -> Objective:
+def entropy_target(target: Number, proportional: float = 1.0, integral: float = 0.05, limit: float = 0.5) -> Objective:
     """GRPO whose entropy is held at ``target`` nats by a bonus that a proportional-integral controller sets.
 
     The controller is EntroPIC's (arXiv 2511.15248), its output the coefficient of an entropy bonus in ``±limit``: below
