@@ -24,6 +24,7 @@ class Distribution(NamedTuple):
     p: Any
     log_p: Any
     support: Any
+    """Where a probability is not 0; None where all are known not to be."""
 
 
 class Reading(NamedTuple):
@@ -69,27 +70,25 @@ def stop_gradient(x: Any) -> Any:
     return x
 
 
+def on_support(support: Any, values: Any, otherwise: float, xp: Any) -> Any:
+    """The values on the support and a constant elsewhere, through which no gradient flows."""
+    return values if support is None else xp.where(support, values, otherwise)
+
+
 def log_sum_exp(exponents: Any, support: Any, axis: int, xp: Any) -> Any:
     """``log Σ exp`` over the support; ``-inf`` where it is empty."""
-    lowest = xp.full_like(exponents, -np.inf)
-    largest = stop_gradient(xp.max(xp.where(support, exponents, lowest), axis=axis, keepdims=True))
-    largest = xp.where(largest > -np.inf, largest, xp.zeros_like(largest))
-    relative = xp.exp(xp.where(support, exponents - largest, xp.zeros_like(exponents)))
-    total = xp.sum(xp.where(support, relative, xp.zeros_like(relative)), axis=axis)
-    empty = total == 0
-    logarithm = xp.log(xp.where(empty, xp.ones_like(total), total)) + xp.squeeze(largest, axis=axis)
-    return xp.where(empty, xp.full_like(total, -np.inf), logarithm)
+    largest = stop_gradient(xp.max(on_support(support, exponents, -np.inf, xp), axis=axis, keepdims=True))
+    empty = largest == -np.inf
+    relative = on_support(support, exponents - xp.where(empty, 0.0, largest), 0.0, xp)
+    total = xp.sum(on_support(support, xp.exp(relative), 0.0, xp), axis=axis, keepdims=True)
+    logarithm = xp.where(empty, -np.inf, xp.log(xp.where(empty, 1.0, total)) + largest)
+    return xp.squeeze(logarithm, axis=axis)
 
 
 def weighted_excess(p: Any, log_p: Any, change: Any, xp: Any) -> Any:
     """``p (exp(change) - 1)``: all digits where the change is small, no overflow where it is large and ``p`` tiny."""
     small = xp.abs(change) < 1
-    zero = xp.zeros_like(change)
-    return xp.where(
-        small,
-        p * xp.expm1(xp.where(small, change, zero)),
-        xp.exp(xp.where(small, zero, log_p + change)) - p,
-    )
+    return xp.where(small, p * xp.expm1(xp.where(small, change, 0.0)), xp.exp(xp.where(small, 0.0, log_p + change)) - p)
 
 
 def check_order(name: str, argument: str, order: float) -> None:
@@ -151,38 +150,44 @@ def _from_probabilities(
     name: str, argument: str, p: Any, axis: int, normalize: bool, xp: Any, given_dtype: Any
 ) -> Distribution:
     total = xp.sum(p, axis=axis, keepdims=True)
+    all_positive = False
     if _values_are_known(p):
         least = xp.min(p, axis=axis, keepdims=True)
-        if normalize:
-            valid = (least >= 0) & (total > 0) & xp.isfinite(total)
-        else:
-            tolerance = _tolerance(given_dtype)
-            valid = (least >= 0) & (xp.abs(total - 1) <= tolerance)
-        if not bool(xp.all(valid)):
+        in_range = xp.isfinite(total) if normalize else xp.abs(total - 1) <= _tolerance(given_dtype)
+        valid = (least >= 0) & in_range & (total > 0)
+        all_valid, all_positive = _booleans(xp.all(valid), xp.all(least > 0), xp)
+        if not all_valid:
             _complain_of_probabilities(name, argument, p, total, valid, axis)
     if normalize:
         p = p / total
-    support = p > 0
-    log_p = xp.log(xp.where(support, p, xp.ones_like(p)))
-    return Distribution(p, log_p, support)
+    support = None if all_positive else p > 0
+    return Distribution(p, xp.log(on_support(support, p, 1.0, xp)), support)
 
 
 def _from_logits(name: str, argument: str, logits: Any, axis: int, xp: Any) -> Distribution:
     largest = stop_gradient(xp.max(logits, axis=axis, keepdims=True))
+    all_possible = False
     if _values_are_known(logits):
         valid = xp.isfinite(largest)
-        if not bool(xp.all(valid)):
+        all_valid, all_possible = _booleans(xp.all(valid), xp.min(logits) > -np.inf, xp)
+        if not all_valid:
             index, value = _first_invalid(largest, valid, axis)
             problem = "are all -inf" if value == -np.inf else f"contain {value}"
             raise ValueError(
                 f"{name}: {argument} along axis {axis} {problem}{index}; they must be finite, or -inf for some outcomes"
             )
-    support = logits > -np.inf
-    shifted = xp.where(support, logits - largest, xp.zeros_like(logits))
-    exponentials = xp.where(support, xp.exp(shifted), xp.zeros_like(logits))
+    support = None if all_possible else logits > -np.inf
+    shifted = on_support(support, logits - largest, 0.0, xp)
+    exponentials = on_support(support, xp.exp(shifted), 0.0, xp)
     total = xp.sum(exponentials, axis=axis, keepdims=True)
-    log_p = xp.where(support, shifted - xp.log(total), xp.zeros_like(logits))
+    log_p = on_support(support, shifted - xp.log(total), 0.0, xp)
     return Distribution(exponentials / total, log_p, support)
+
+
+def _booleans(first: Any, second: Any, xp: Any) -> tuple[bool, bool]:
+    """Two flags, fetched from their device at once."""
+    both = int(xp.astype(xp.asarray(first), xp.int8) + 2 * xp.astype(xp.asarray(second), xp.int8))
+    return bool(both & 1), bool(both & 2)
 
 
 def _values_are_known(x: Any) -> bool:

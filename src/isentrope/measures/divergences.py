@@ -19,6 +19,7 @@ from isentrope.measures._array import (
     Reading,
     check_order,
     log_sum_exp,
+    on_support,
     read,
     stop_gradient,
     weighted_excess,
@@ -162,20 +163,23 @@ def renyi_divergence(
     xp = reading.xp
     if alpha == 1:
         return reading.finish(_kl(left, right, reading) / nats)
-    common = left.support & right.support
-    zero = xp.zeros_like(left.log_p - right.log_p)
-    log_ratio = xp.where(common, left.log_p - right.log_p, zero)
+    common = left.support if right.support is None else right.support
+    if left.support is not None and right.support is not None:
+        common = left.support & right.support
+    log_ratio = on_support(common, left.log_p - right.log_p, 0.0, xp)
     if alpha == inf:
-        value = xp.max(xp.where(common, log_ratio, xp.full_like(log_ratio, -inf)), axis=reading.axis)
+        value = xp.max(on_support(common, log_ratio, -inf, xp), axis=reading.axis)
     else:
         log_sum = log_sum_exp(alpha * left.log_p + (1 - alpha) * right.log_p, common, reading.axis, xp)
         if abs(alpha - 1) < NEAR_ONE:
             # Where the sum is close to 1, its excess over 1 keeps the digits that the division by α - 1 brings up.
             close = xp.abs(stop_gradient(log_sum)) < 0.4
-            change = (alpha - 1) * xp.where(xp.expand_dims(close, axis=reading.axis), log_ratio, zero)
-            terms = xp.where(common, weighted_excess(left.p, left.log_p, change, xp), -left.p)
+            change = (alpha - 1) * xp.where(xp.expand_dims(close, axis=reading.axis), log_ratio, 0.0)
+            terms = weighted_excess(left.p, left.log_p, change, xp)
+            if common is not None:
+                terms = xp.where(common, terms, -left.p)
             excess = xp.sum(terms, axis=reading.axis)
-            log_sum = xp.where(close, xp.log1p(xp.where(close, excess, xp.zeros_like(excess))), log_sum)
+            log_sum = xp.where(close, xp.log1p(xp.where(close, excess, 0.0)), log_sum)
         value = log_sum / (alpha - 1)
     if alpha > 1:
         value = _infinite_where_excluded(value, left, right, reading)
@@ -233,7 +237,7 @@ def jensen_shannon_divergence(
     left, right = reading.distributions
     xp = reading.xp
     mixture = weights[0] * left.p + weights[1] * right.p
-    log_mixture = xp.log(xp.where(mixture > 0, mixture, xp.ones_like(mixture)))
+    log_mixture = xp.log(xp.where(mixture > 0, mixture, 1.0))
     terms = weights[0] * left.p * (left.log_p - log_mixture) + weights[1] * right.p * (right.log_p - log_mixture)
     return reading.finish(xp.sum(terms, axis=reading.axis) / nats)
 
@@ -274,11 +278,10 @@ def hellinger_distance(
     """
     reading = read("hellinger_distance", axis=axis, normalize=normalize, p=(p, p_logits), q=(q, q_logits))
     xp = reading.xp
-    roots = [xp.where(d.support, xp.exp(d.log_p / 2), xp.zeros_like(d.p)) for d in reading.distributions]
+    roots = [on_support(d.support, xp.exp(d.log_p / 2), 0.0, xp) for d in reading.distributions]
     square = xp.sum((roots[0] - roots[1]) ** 2, axis=reading.axis) / 2
     apart = square > 0
-    distance = xp.sqrt(xp.where(apart, square, xp.ones_like(square)))
-    return reading.finish(xp.where(apart, distance, xp.zeros_like(square)))
+    return reading.finish(xp.where(apart, xp.sqrt(xp.where(apart, square, 1.0)), 0.0))
 
 
 def total_variation_distance(
@@ -325,6 +328,7 @@ def _kl(left: Distribution, right: Distribution, reading: Reading) -> Any:
 
 def _infinite_where_excluded(value: Any, left: Distribution, right: Distribution, reading: Reading) -> Any:
     """The value, or infinity where an outcome of the left distribution has no probability in the right one."""
-    xp = reading.xp
-    excluded = xp.any(left.support & ~right.support, axis=reading.axis)
-    return xp.where(excluded, xp.full_like(value, inf), value)
+    if right.support is None:
+        return value
+    excluded = ~right.support if left.support is None else left.support & ~right.support
+    return reading.xp.where(reading.xp.any(excluded, axis=reading.axis), inf, value)

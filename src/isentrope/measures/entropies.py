@@ -22,6 +22,7 @@ from isentrope.measures._array import (
     Reading,
     check_order,
     log_sum_exp,
+    on_support,
     read,
     weighted_excess,
 )
@@ -359,13 +360,13 @@ def _shannon(distribution: Distribution, reading: Reading) -> Any:
 
 def _minimum(distribution: Distribution, reading: Reading) -> Any:
     xp = reading.xp
-    lowest = xp.full_like(distribution.log_p, -inf)
-    return -xp.max(xp.where(distribution.support, distribution.log_p, lowest), axis=reading.axis)
+    return -xp.max(on_support(distribution.support, distribution.log_p, -inf, xp), axis=reading.axis)
 
 
 def _hartley(distribution: Distribution, reading: Reading) -> Any:
     xp = reading.xp
-    return xp.log(xp.sum(xp.astype(distribution.support, distribution.p.dtype), axis=reading.axis))
+    possible = on_support(distribution.support, xp.ones_like(distribution.p), 0.0, xp)
+    return xp.log(xp.sum(possible, axis=reading.axis))
 
 
 def _power_excess(distribution: Distribution, order: float, reading: Reading) -> Any:

@@ -45,6 +45,9 @@ from torch.autograd.function import once_differentiable
 _LOWEST_SHIFTED_LOGIT = -1e4
 # Rows are reduced in groups of about this many logits per thread: three arrays of them fit a second-level cache.
 _LOGITS_IN_CACHE = 1 << 17
+# A block has at least this many tokens, so that matrix products are efficient, and more while it has few logits.
+_LEAST_BLOCK = 256
+_LOGITS_IN_BLOCK = 1 << 22
 
 
 class TokenStatistics(NamedTuple):
@@ -77,12 +80,12 @@ def token_statistics(
     temperature: float = 1.0,
     top_k: int = 20,
     outputs: Sequence[str] = ("log_probs", "entropy"),
-    block_size: int = 256,
+    block_size: int | None = None,
 ) -> TokenStatistics:
     r"""Statistics of next-token distributions from hidden states and the output embedding.
 
     The logits are ``z = s (hidden @ weight.T + bias)``, then ``c tanh(z / c)`` where a soft cap is given, then divided by
-    the temperature; they are never held for more than ``block_size`` tokens at once. Every output is differentiable (once)
+    the temperature; they are never held for more than a block of tokens at once. Every output is differentiable (once)
     with respect to ``hidden``, ``weight`` and ``bias``; the formulas are in the module's documentation.
 
     Args:
@@ -97,7 +100,7 @@ def token_statistics(
         top_k: The ``k`` of ``top_k_mass``; with ``k >= V`` the mass is 1.
         outputs: Names of the wanted fields of `TokenStatistics`.
         block_size: Tokens whose logits exist at the same time: the extra memory is ``block_size × V`` numbers, plus the
-            gradient of ``weight``.
+            gradient of ``weight``. None for 256, or more where a small vocabulary leaves room.
 
     Returns:
         The asked statistics as tensors ``[...]``, in nats, in float32 (float64 for float64 input).
@@ -144,7 +147,7 @@ def token_statistics(
         _Transform(logit_scale, softcap, temperature),
         top_k,
         tuple(outputs),
-        block_size,
+        block_size or max(_LEAST_BLOCK, _LOGITS_IN_BLOCK // len(weight)),
     )
     return TokenStatistics(*(None if value is None else value.view(token_ids.shape) for value in values))
 
@@ -606,7 +609,9 @@ def _check_settings(name: str, outputs: Sequence[str], **settings: Any) -> None:
         if value is not None and not (isfinite(value) and value > 0):
             raise ValueError(f"{name}: {setting} must be a positive finite number, got {value!r}")
     for setting in ("top_k", "block_size"):
-        value = settings.get(setting, 1)
+        value = settings.get(setting)
+        if value is None:
+            continue
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"{name}: {setting} must be an integer, got {value!r}")
         if value < 1:
