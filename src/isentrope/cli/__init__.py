@@ -32,6 +32,10 @@ def main(arguments: list[str] | None = None) -> None:
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (`head`, say) has seen enough. What is still buffered has nowhere to go at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except CycloptsError as error:
         errors.print(f"isentrope: {_one_line(error)}", style="red", markup=False)
         sys.exit(2)

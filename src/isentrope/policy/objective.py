@@ -78,7 +78,7 @@ class State:
         return cls(step=data["step"], seed=data["seed"], memory=data["memory"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Objective:
     """A policy objective: one slot for each place where an intervention can act.
 
@@ -124,6 +124,10 @@ class Objective:
         unknown = self.needs - NEEDS.keys()
         if unknown:
             raise ValueError(f"Objective {self.name}: a part needs {sorted(unknown)}; known are {sorted(NEEDS)}")
+
+    def __repr__(self) -> str:
+        filled = [(f.name, getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) not in ((), None)]
+        return f"Objective({', '.join(f'{name}={_shown(value)}' for name, value in filled)})"
 
     def with_(self, **slots: Any) -> "Objective":
         """A copy with the named slots replaced; a single part given for a slot of many becomes its only one.
@@ -308,6 +312,13 @@ _FIELD_OF_NEED = {
     "logits": "logits",
     "token_ids": "token_ids",
 }
+
+
+def _shown(value: Any) -> str:
+    """A function by its name, where its repr would give an address that differs from run to run."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_shown, value))}{',' * (len(value) == 1)})"
+    return getattr(value, "__qualname__", None) or repr(value)
 
 
 def _call(part: Part, path: str, batch: TokenBatch) -> Tensor:
