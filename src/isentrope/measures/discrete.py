@@ -385,7 +385,8 @@ def _conditional_estimate(
     occupied = context_counts[context_counts > 0]
     plugin = max(0.0, _plugin(counts, n) - _plugin(occupied, n))
     value = max(0.0, estimator(counts, n) - estimator(occupied, n))
-    local = np.log(context_counts[context_labels] / counts[labels])
+    # Logarithms of the tables, not of each position; the context that is never followed is not looked up.
+    local = np.log(np.maximum(context_counts, 1))[context_labels] - np.log(counts)[labels]
     variance = _batch_variance(local) + (len(counts) - len(occupied)) / (2 * n**2)
     return Estimate(
         value / nats,

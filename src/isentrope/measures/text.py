@@ -158,7 +158,7 @@ def compressed_size(data: bytes) -> CompressedSize:
     """
     if not data:
         raise ValueError("compressed_size: there are no bytes; at least one is needed")
-    preset = 6 if len(data) <= _LARGE else 2
+    preset = 6 if len(data) <= _LARGE else 1
     filters = [{"id": lzma.FILTER_LZMA2, "preset": preset}]
     compressors: dict[str, Callable[[bytes], bytes]] = {
         "zlib": lambda raw: zlib.compress(raw, level=9, wbits=-15),
