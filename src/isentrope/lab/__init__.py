@@ -4,24 +4,33 @@ from isentrope._threads import settle_threads
 
 settle_threads()
 
+from isentrope.lab.comparison import compare, table  # noqa: E402
 from isentrope.lab.evaluation import Evaluation, evaluate, pass_at_k  # noqa: E402
-from isentrope.lab.models import LanguageModel, OutputHead  # noqa: E402
+from isentrope.lab.experiment import Experiment, initial_policy, run  # noqa: E402
+from isentrope.lab.key_token import KeyTokenEnvironment, KeyTokenPolicy  # noqa: E402
+from isentrope.lab.models import HuggingFaceModel, LanguageModel, OutputHead, load_model  # noqa: E402
 from isentrope.lab.probe import EntropyProbe  # noqa: E402
 from isentrope.lab.rollouts import Rollouts, Scores, sample, score  # noqa: E402
-from isentrope.lab.tasks import Countdown, Problem, Task  # noqa: E402
+from isentrope.lab.tasks import Addition, Countdown, Problem, ReasoningGym, Task, task  # noqa: E402
 from isentrope.lab.tiny import TinyTransformer  # noqa: E402
 from isentrope.lab.tokenizer import CharacterTokenizer, Tokenizer  # noqa: E402
 from isentrope.lab.trainer import Trainer, TrainerSettings  # noqa: E402
 from isentrope.lab.warm_start import warm_start  # noqa: E402
 
 __all__ = [
+    "Addition",
     "CharacterTokenizer",
     "Countdown",
     "EntropyProbe",
     "Evaluation",
+    "Experiment",
+    "HuggingFaceModel",
+    "KeyTokenEnvironment",
+    "KeyTokenPolicy",
     "LanguageModel",
     "OutputHead",
     "Problem",
+    "ReasoningGym",
     "Rollouts",
     "Scores",
     "Task",
@@ -29,9 +38,15 @@ __all__ = [
     "Tokenizer",
     "Trainer",
     "TrainerSettings",
+    "compare",
     "evaluate",
+    "initial_policy",
+    "load_model",
     "pass_at_k",
+    "run",
     "sample",
     "score",
+    "table",
+    "task",
     "warm_start",
 ]

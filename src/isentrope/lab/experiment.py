@@ -18,7 +18,7 @@ from isentrope.lab.warm_start import warm_start
 from isentrope.policy import Objective, diagnose, recipes
 from isentrope.report.store import RunStore
 
-WARM_START_STEPS = 300
+WARM_START_STEPS = 600
 """Supervised steps that teach a tiny policy to be right now and then."""
 
 
@@ -47,7 +47,7 @@ class Experiment:
     recipe: str = "grpo"
     model: str = "tiny"
     task: str = "countdown"
-    steps: int = 100
+    steps: int = 200
     target_entropy: float | str | None = None
     warm_start_steps: int | None = None
     start: str | None = None

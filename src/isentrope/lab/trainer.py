@@ -51,7 +51,7 @@ class TrainerSettings:
     prompts_per_step: int = 32
     group_size: int = 8
     temperature: float = 1.0
-    learning_rate: float = 6e-4
+    learning_rate: float = 5e-4
     maximum_gradient_norm: float = 1.0
     micro_batch_size: int | None = None
     windows: int = 1
