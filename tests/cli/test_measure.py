@@ -85,7 +85,7 @@ def test_text(tmp_path, as_json):
     assert found["unit"] == "bit"
     assert "one byte each" in found["holds"]
     first = found["rows"][0]
-    expected = conditional_block_entropy(text, 0, base=2)
+    expected = conditional_block_entropy(text, 0, method="grassberger", base=2)
     assert (first["per"], first["given"]) == ("character", "nothing")
     assert first["entropy"]["value"] == expected.value
     assert first["entropy"]["stderr"] == expected.stderr

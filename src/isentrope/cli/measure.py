@@ -238,6 +238,11 @@ def _measure_bytes(file: str, data: bytes, asked: _Asked) -> _Found:
                 f"blocks of {longest + 1} {found.symbol}s are too rare here (coverage below 0.95), "
                 f"so no {found.symbol} is measured given {longest} before"
             )
+        if min(found.coverage) < 0.99:
+            notes.append(
+                f"{found.symbol}s: where the coverage is below 0.99, entropies tend to be low by some hundredths of a bit "
+                "that the standard error does not hold"
+            )
         if found.block[0].note:
             notes.append(f"{found.symbol}s: {found.block[0].note}")
     for symbol in symbols:

@@ -118,8 +118,8 @@ def conditional_block_entropy(
     r"""Entropy of the next symbol of a sequence given the ``order`` before it, $h_k = H_{k+1} - H_k$.
 
     It falls with k towards the entropy rate. Both block entropies are corrected for bias, and both over the same
-    n - k contexts; the correction fails upwards or downwards when blocks of k + 1 symbols are rarely seen twice, which
-    the note tells. The standard error comes from batch means, as in `block_entropy`.
+    n - k contexts; when blocks of k + 1 symbols are rarely seen twice the estimate stays too low, by more than its standard
+    error, which the note tells. The standard error comes from batch means, as in `block_entropy`.
 
     Args:
         sequence: n symbols: a string, bytes, an array or any sequence of hashable values.

@@ -72,14 +72,16 @@ class CompressedSize:
 
 
 def text_entropies(
-    text: str | bytes, *, max_order: int | None = None, method: str = "miller_madow", base: float | None = None
+    text: str | bytes, *, max_order: int | None = None, method: str = "grassberger", base: float | None = None
 ) -> TextEntropies:
     r"""Block entropies $H_k$ and conditional entropies $h_k=H_{k+1}-H_k$ of a text, per character or byte.
 
     $H_k$ is computed for k = 1, 2, ... as long as the blocks of the text cover at least 0.95 of the probability
     (one minus the share of blocks seen once). Beyond, a text is too short: most blocks would be new, and both the
     estimate and its correction would speak of the length of the text. It also ends at 8, or where the next symbol is
-    determined. Standard errors are from batch means.
+    determined. Standard errors are from batch means and do not hold the bias that remains: on texts of random words with
+    a known source, estimates of coverage 0.95 to 0.99 were 0.01 to 0.08 bit too low, several standard errors in long
+    texts (Miller-Madow: 0.02 to 0.13 bit, hence Grassberger's estimator here).
 
     Args:
         text: a string, measured per character, or bytes, measured per byte; not empty.
