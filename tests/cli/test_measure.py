@@ -323,7 +323,9 @@ def test_tensors(tmp_path, as_json):
         "few": torch.randn(2000, generator=generator, dtype=torch.float64),
         "orthogonal": orthogonal.contiguous(),
         "rank one": torch.outer(torch.arange(1.0, 41), torch.arange(1.0, 31)),
-        "ones": torch.ones(64),
+        "ones": torch.full((64,), 0.1),
+        "shifted": laplace + 1e6,
+        "huge": laplace * 1e100,
         "integers": torch.arange(4000) % 8,
         "bytes": (torch.arange(1000) % 4).to(torch.uint8),
         "float8": torch.tensor([1.0, 2.0] * 500).to(torch.float8_e4m3fn),
@@ -342,7 +344,9 @@ def test_tensors(tmp_path, as_json):
         assert rows[name]["std"] == pytest.approx(0.02, rel=0.01)
     assert entropy["few"] == pytest.approx(of_gaussian, abs=0.05)
     assert entropy["pruned"] == pytest.approx(of_gaussian, abs=0.02)
-    assert "100,000 zeros left out" in rows["pruned"]["note"]
+    assert rows["pruned"]["zeros"] == 100_000
+    assert rows["pruned"]["below_Gaussian"] == pytest.approx(0, abs=0.02)
+    assert rows["float32"]["zeros"] is None
     assert entropy["float64"] == pytest.approx(1 + math.log(2), abs=0.01)
     # A Laplace law of scale 1 has deviation sqrt(2).
     assert rows["float64"]["below_Gaussian"] == pytest.approx(
@@ -361,7 +365,11 @@ def test_tensors(tmp_path, as_json):
     p = singular / singular.sum()
     assert rows["float32"]["effective_rank"] == pytest.approx(math.exp(-(p * np.log(p)).sum()), rel=1e-6)
 
-    assert rows["ones"]["note"] == "constant 1"
+    assert rows["ones"]["note"] == "constant 0.1"
+    assert rows["ones"]["std"] == 0
+    # Beyond the range and the precision of the histogram's cells.
+    assert entropy["shifted"] == pytest.approx(1 + math.log(2), abs=0.02)
+    assert entropy["huge"] == pytest.approx(1 + math.log(2) + 100 * math.log(10), abs=0.02)
     assert rows["broken"]["note"] == "NaN or infinite: 2 of 3 values"
     assert rows["broken"]["entropy"] is None
     assert rows["empty"]["note"] == "empty"

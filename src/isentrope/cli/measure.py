@@ -592,10 +592,14 @@ def _measure_safetensors(path: Path, asked: _Asked) -> _Found:
             start, end = header[name]["data_offsets"]
             raw = np.memmap(path, np.uint8, "r", offset=8 + size + start, shape=end - start) if end > start else None
             rows.append({"tensor": name, **_measure_tensor(raw, header[name]["dtype"], header[name]["shape"], asked)})
-    notes = [
-        "entropy: differential, of the values; below Gaussian: how far under a Gaussian of the same std",
-        "code: Shannon entropy of the stored numbers as symbols, to compare with the bits each takes",
-    ]
+    notes = []
+    if any(row["entropy*"] is not None for row in rows):
+        notes.append(
+            "entropy: differential, of the values that are not zero; below Gaussian: how far under a Gaussian of "
+            "their standard deviation"
+        )
+    if any(row["code*"] is not None for row in rows):
+        notes.append("code: Shannon entropy of the stored numbers as symbols, to compare with the bits each takes")
     return _Found(str(path), f"safetensors, {len(chosen)} tensors, {parameters:,} values", rows, notes)
 
 
@@ -608,19 +612,19 @@ def _measure_tensor(raw: np.ndarray | None, dtype: str, shape: list[int], asked:
         "below Gaussian*": None,
         "code*": None,
         "effective rank": None,
+        "zeros": None,
         "note": None,
     }
     if raw is None:
         return row | {"note": "empty"}
     if dtype not in _STORED:
-        if raw.itemsize * 8 == 8 and len(raw) == int(np.prod(shape)):
+        if len(raw) == int(np.prod(shape)):
             return row | {"code*": discrete_entropy(counts=np.bincount(raw), base=asked.base)}
         return row | {"note": f"{dtype} values are not measured"}
     stored = raw.view(_STORED[dtype])
     if stored.dtype.kind in "iu" and dtype != "BF16":
         row["std"] = float(stored.std(dtype=np.float64))
         return row | {"code*": discrete_entropy(stored, base=asked.base)}
-    notes: list[str] = []
     wrong = sum(int(np.count_nonzero(~np.isfinite(values))) for values in _chunks(stored, dtype))
     if wrong:
         return row | {"note": f"NaN or infinite: {wrong:,} of {len(stored):,} values"}
@@ -628,21 +632,23 @@ def _measure_tensor(raw: np.ndarray | None, dtype: str, shape: list[int], asked:
     row["std"] = std
     if dtype in ("BF16", "F16"):
         row["code*"] = discrete_entropy(counts=codes, base=asked.base)
-    zeros = int(codes[0] + codes[1 << 15]) if dtype in ("BF16", "F16") else int(np.count_nonzero(stored == 0))
-    if 0 < zeros < len(stored):
-        notes.append(f"{zeros:,} zeros left out of the entropy" if zeros > 1 else "one zero left out of the entropy")
-    nats = unit_of(asked.base, "measure")[0]
     if std == 0:
-        notes = [f"constant {mean:g}"]
-    elif (entropy := _tensor_entropy(stored, dtype, codes, std, asked)) is None:
-        notes.append("takes too few values for a density")
+        return row | {"note": f"constant {mean:g}"}
+    zeros = int(codes[0] + codes[1 << 15]) if dtype in ("BF16", "F16") else int(np.count_nonzero(stored == 0))
+    row["zeros"] = zeros or None
+    entropy = _tensor_entropy(stored, dtype, codes, std, asked)
+    if entropy is None:
+        row["note"] = "takes too few values for a density"
     else:
         row["entropy*"] = entropy
-        if not zeros:
-            row["below Gaussian*"] = round((0.5 * log(2 * np.pi * np.e) + log(std)) / nats - entropy.value, 4)
-    if len(shape) == 2 and min(shape) > 1 and min(shape) ** 2 * max(shape) <= _SPECTRUM_COST and std > 0:
+        # Of the values that are not zero, as the entropy is: their sum and squares are those of all.
+        others = len(stored) / (len(stored) - zeros)
+        variance = others * (std**2 + mean**2) - (others * mean) ** 2
+        of_gaussian = 0.5 * log(2 * np.pi * np.e * variance) / unit_of(asked.base, "measure")[0]
+        row["below Gaussian*"] = round(of_gaussian - entropy.value, 4)
+    if len(shape) == 2 and min(shape) > 1 and min(shape) ** 2 * max(shape) <= _SPECTRUM_COST:
         row["effective rank"] = _effective_rank(stored, dtype, shape)
-    return row | {"note": "; ".join(notes) or None}
+    return row
 
 
 _STORED: dict[str, Any] = {
@@ -674,17 +680,20 @@ def _cells(stored: np.ndarray, dtype: str) -> tuple[np.ndarray, float, float]:
     """How often each 16-bit pattern occurs (the upper half of wider floats), the mean and the standard deviation."""
     counts = np.zeros(1 << 16, dtype=np.int64)
     total = squares = 0.0
+    # Sums of the differences from one value, so that a constant has no deviation at all.
+    origin = float(next(_chunks(stored, dtype))[0])
     for values in _chunks(stored, dtype):
         if dtype == "F16":
             codes = values.view(np.uint16)
         else:
-            codes = (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+            with np.errstate(over="ignore"):
+                codes = (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
         counts += np.bincount(codes, minlength=1 << 16)
-        exact = values.astype(np.float64)
+        exact = values.astype(np.float64) - origin
         total += float(exact.sum())
         squares += float(exact @ exact)
-    mean = total / len(stored)
-    return counts, mean, float(np.sqrt(max(0.0, squares / len(stored) - mean**2)))
+    shift = total / len(stored)
+    return counts, origin + shift, float(np.sqrt(max(0.0, squares / len(stored) - shift**2)))
 
 
 def _cell_widths(dtype: str) -> np.ndarray:
