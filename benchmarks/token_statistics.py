@@ -78,7 +78,7 @@ METHODS = {
 }
 
 
-def measure(method: str, tokens: int, vocabulary: int, width: int, threads: int, repeats: int) -> dict:
+def measure(method: str, tokens: int, vocabulary: int, width: int, threads: int) -> dict:
     """Time one method in this process."""
     import torch
 
@@ -96,44 +96,37 @@ def measure(method: str, tokens: int, vocabulary: int, width: int, threads: int,
     weight.requires_grad_()
 
     held_before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
-    forward, backward, mean_entropy = [], [], 0.0
-    for _ in range(repeats):
-        start = time.perf_counter()
-        outputs = compute(hidden, weight, token_ids)
-        middle = time.perf_counter()
-        sum(output.mean() for output in outputs).backward()
-        backward.append(time.perf_counter() - middle)
-        forward.append(middle - start)
-        mean_entropy = float(outputs[1].mean())
-        hidden.grad = weight.grad = None
-        del outputs
+    start = time.perf_counter()
+    outputs = compute(hidden, weight, token_ids)
+    middle = time.perf_counter()
+    sum(output.mean() for output in outputs).backward()
+    end = time.perf_counter()
     return {
-        "forward": forward,
-        "backward": backward,
+        "forward": middle - start,
+        "backward": end - middle,
         "extra_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - held_before,
-        "entropy": mean_entropy,
+        "entropy": float(outputs[1].mean()),
     }
 
 
 def rows_of(arguments: argparse.Namespace, threads: int) -> list[dict]:
-    """Measure every method, each in a fresh process."""
-    rows = []
-    for method in METHODS:
-        command = [sys.executable, __file__, "--method", method, "--threads", str(threads)]
-        for name in ("tokens", "vocabulary", "width", "repeats"):
-            command += [f"--{name}", str(getattr(arguments, name))]
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": str(threads),
-            "OMP_WAIT_POLICY": "PASSIVE",
-            "KMP_BLOCKTIME": "0",
-        }
-        answer = subprocess.run(command, capture_output=True, text=True, env=environment)
-        if answer.returncode:
-            last = answer.stderr.strip().splitlines()[-1]
-            sys.exit(f"{method}: {last}")
-        rows.append({"method": method, **json.loads(answer.stdout.splitlines()[-1])})
-    return rows
+    """Measure every method, each time in a fresh process, in turns, so that other work on the machine meets all alike."""
+    rows = {method: {"method": method, "forward": [], "backward": [], "extra_mb": 0.0} for method in METHODS}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+    for _ in range(arguments.repeats):
+        for method, row in rows.items():
+            command = [sys.executable, __file__, "--method", method, "--threads", str(threads)]
+            for name in ("tokens", "vocabulary", "width"):
+                command += [f"--{name}", str(getattr(arguments, name))]
+            answer = subprocess.run(command, capture_output=True, text=True, env=environment)
+            if answer.returncode:
+                sys.exit(f"{method}: {answer.stderr.strip().splitlines()[-1]}")
+            one = json.loads(answer.stdout.splitlines()[-1])
+            row["forward"].append(one["forward"])
+            row["backward"].append(one["backward"])
+            row["extra_mb"] = max(row["extra_mb"], one["extra_mb"])
+            row["entropy"] = one["entropy"]
+    return list(rows.values())
 
 
 HEADINGS = ("method", "forward, s (best)", "backward, s (best)", "extra, MB", "mean entropy, nats")
@@ -173,7 +166,7 @@ def main() -> None:
     parser.add_argument("--method", choices=METHODS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.method:
-        sizes = (arguments.tokens, arguments.vocabulary, arguments.width, arguments.threads[0], arguments.repeats)
+        sizes = (arguments.tokens, arguments.vocabulary, arguments.width, arguments.threads[0])
         print(json.dumps(measure(arguments.method, *sizes)))
         return
 
