@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isentrope.lab._files import replacing, write_text
+from isentrope._files import replacing, write_atomically
 from isentrope.lab.models import LanguageModel, OutputHead, check_left_padding
 from isentrope.lab.tokenizer import CharacterTokenizer
 
@@ -160,7 +160,7 @@ class TinyTransformer(LanguageModel):
         with replacing(folder / "model.safetensors") as temporary:
             save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, temporary)
         self.tokenizer.save(folder)
-        write_text(folder / "model.json", json.dumps({"kind": "tiny", **self.settings}, indent=1))
+        write_atomically(folder / "model.json", json.dumps({"kind": "tiny", **self.settings}, indent=1).encode())
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from isentrope.lab._files import write_text
+from isentrope._files import write_atomically
 
 ALPHABET = "0123456789+-*/=()<>;:,.?! abcdefghijklmnopqrstuvwxyz"
 
@@ -149,7 +149,8 @@ class CharacterTokenizer:
 
     def save(self, folder: str | Path) -> None:
         """Write ``tokenizer.json`` into `folder`."""
-        write_text(Path(folder) / "tokenizer.json", json.dumps({"kind": "character", "alphabet": self.alphabet}))
+        text = json.dumps({"kind": "character", "alphabet": self.alphabet})
+        write_atomically(Path(folder) / "tokenizer.json", text.encode())
 
     @classmethod
     def load(cls, folder: str | Path) -> "CharacterTokenizer":

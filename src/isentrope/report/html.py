@@ -17,7 +17,7 @@ from typing import Any
 import isentrope
 from isentrope.report import _sections
 from isentrope.report._figures import Figure, folded_figures, main_figures
-from isentrope.report._files import write_atomically
+from isentrope._files import write_atomically
 from isentrope.report._series import group_runs
 from isentrope.report.store import RunStore
 

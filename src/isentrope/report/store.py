@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float64
 
 import isentrope
-from isentrope.report._files import write_atomically
+from isentrope._files import write_atomically
 
 __all__ = ["RunStore", "list_runs"]
 
