@@ -29,6 +29,8 @@ def main(arguments: list[str] | None = None) -> None:
     Set ``ISENTROPE_TRACEBACK=1`` to see the traceback of an error all the same.
     """
     settle_threads()
+    # The command line draws its own progress; other libraries' bars would run through it.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import isentrope
+from isentrope._files import write_atomically
 from isentrope.report import _sections
 from isentrope.report._figures import Figure, folded_figures, main_figures
-from isentrope._files import write_atomically
 from isentrope.report._series import group_runs
 from isentrope.report.store import RunStore
 
