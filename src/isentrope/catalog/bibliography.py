@@ -32,7 +32,7 @@ class Paper:
         arxiv: its arXiv id; None where there is none or the paper is only planned.
         objects: the dotted paths of what implements it; empty while it is planned.
 
-    Example:
+    Examples:
         >>> print(find("2507.18071")[0].bibtex())
         @misc{zheng2025group,
           title = {{Group Sequence Policy Optimization}},
@@ -96,7 +96,7 @@ class Paper:
 def papers() -> tuple[Paper, ...]:
     """Every entry of the catalog, implemented ones first.
 
-    Example:
+    Examples:
         >>> [paper.key for paper in papers() if "isentrope.policy.recipes.gspo" in paper.objects]
         ['gspo']
     """
@@ -117,7 +117,7 @@ def find(query: str) -> list[Paper]:
     Returns:
         The entries, implemented ones first.
 
-    Example:
+    Examples:
         >>> [paper.key for paper in find("proportional-integral")]
         ['entropic']
     """
@@ -161,7 +161,7 @@ def cite(*things: object) -> str:
         ValueError: one of `things` uses no paper the catalog knows (near names are suggested), or a paper is only
             planned.
 
-    Example:
+    Examples:
         >>> print(cite("ppo"))
         @misc{schulman2017proximal,
           title = {{Proximal Policy Optimization Algorithms}},

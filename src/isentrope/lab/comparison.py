@@ -56,7 +56,7 @@ class Row:
 def run_name(experiment: Experiment) -> str:
     """The folder name part of a run: recipe and seed, in characters that file systems take.
 
-    Example:
+    Examples:
         >>> run_name(Experiment(recipe="clip_cov(fraction=0.02)"))
         'clip_cov-fraction=0.02-s0'
     """

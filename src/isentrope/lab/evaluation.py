@@ -34,7 +34,7 @@ def pass_at_k(
     References:
         arXiv 2107.03374, equation 1.
 
-    Example:
+    Examples:
         >>> pass_at_k(4, np.array([0, 1, 4]), 2)
         array([0. , 0.5, 1. ])
     """
@@ -119,7 +119,7 @@ def evaluate(
     Raises:
         ValueError: if there is no problem or a k exceeds `samples`.
 
-    Example:
+    Examples:
         >>> from isentrope.lab.tasks import Countdown
         >>> from isentrope.lab.tiny import TinyTransformer
         >>> task = Countdown()

@@ -36,7 +36,7 @@ class KeyTokenEnvironment:
     Raises:
         ValueError: if a position or token is out of range, or there are more than about a million sequences.
 
-    Example:
+    Examples:
         >>> environment = KeyTokenEnvironment()
         >>> environment.sequences.shape
         torch.Size([243, 5])
@@ -93,7 +93,7 @@ class KeyTokenPolicy(torch.nn.Module):
     Raises:
         ValueError: if `logits` has another shape.
 
-    Example:
+    Examples:
         >>> policy = KeyTokenPolicy(KeyTokenEnvironment(), confidence=100.0)
         >>> f"{policy.expected_reward():.4f} {policy.sequence_entropy():.4f}"  # two of nine combinations; 2 log 3
         '0.2222 2.1972'

@@ -56,7 +56,7 @@ class OutputHead:
         Returns:
             Logits ``[..., vocabulary]``.
 
-        Example:
+        Examples:
             >>> head = OutputHead(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), softcap=1.0)
             >>> head.logits(torch.tensor([[3.0, 0.0]]))
             tensor([[0.9951, 0.0000]])
@@ -311,7 +311,7 @@ class HuggingFaceDecoding:
 def check_left_padding(attention_mask: Tensor) -> None:
     """Raise a ValueError if a prompt ends in padding.
 
-    Example:
+    Examples:
         >>> check_left_padding(torch.tensor([[False, True], [True, False]]))
         Traceback (most recent call last):
         ValueError: attention_mask: prompts are padded on the left, but row 1 ends in padding
@@ -357,7 +357,7 @@ def load_model(
     References:
         arXiv 2106.09685 (LoRA).
 
-    Example:
+    Examples:
         >>> load_model("tiny", seed=1).head().weight.shape[0]
         54
     """

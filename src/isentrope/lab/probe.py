@@ -28,7 +28,7 @@ class EntropyProbe:
     References:
         The first-order entropy change of a policy step: arXiv 2505.22617.
 
-    Example:
+    Examples:
         >>> from isentrope.lab import TinyTransformer, sample
         >>> model = TinyTransformer(width=16, layers=1, heads=2)
         >>> drawn = sample(model, ["1+2="] * 4, max_new_tokens=3, generator=torch.Generator().manual_seed(0))

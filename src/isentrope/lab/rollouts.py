@@ -104,7 +104,7 @@ def sample(
         ValueError: if there is no prompt, a prompt has no token, `temperature` or `max_new_tokens` is not positive, a
             generator is missing, or the model's logits are not numbers.
 
-    Example:
+    Examples:
         >>> from isentrope.lab.tiny import TinyTransformer
         >>> model = TinyTransformer(width=16, layers=1, heads=2)
         >>> draw = lambda: sample(model, ["1+2=", "7="] * 2, max_new_tokens=3, generator=torch.Generator().manual_seed(0))
@@ -254,7 +254,7 @@ def score(
     Raises:
         ValueError: if `temperature` is not positive or an output is unknown.
 
-    Example:
+    Examples:
         >>> from isentrope.lab.tiny import TinyTransformer
         >>> model = TinyTransformer(width=16, layers=1, heads=2)
         >>> drawn = sample(model, ["1+2="], max_new_tokens=3, generator=torch.Generator().manual_seed(0))

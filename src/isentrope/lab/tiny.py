@@ -37,7 +37,7 @@ class TinyTransformer(LanguageModel):
     Raises:
         ValueError: if `heads` does not divide `width` into even parts, or a size is not positive.
 
-    Example:
+    Examples:
         >>> model = TinyTransformer(CharacterTokenizer("01"), width=16, layers=1, heads=2, seed=0)
         >>> ids = torch.tensor([[2, 3, 2]])
         >>> model.hidden(ids, torch.ones_like(ids, dtype=torch.bool)).shape

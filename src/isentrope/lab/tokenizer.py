@@ -62,7 +62,7 @@ class CharacterTokenizer:
     Raises:
         ValueError: if a character occurs twice or the alphabet is empty.
 
-    Example:
+    Examples:
         >>> tokenizer = CharacterTokenizer("0123456789+=")
         >>> tokenizer.encode("1+2=")
         [3, 12, 4, 13]
@@ -113,7 +113,7 @@ class CharacterTokenizer:
         Raises:
             ValueError: naming the first character that the alphabet lacks and its position.
 
-        Example:
+        Examples:
             >>> CharacterTokenizer("ab").encode("abc")
             Traceback (most recent call last):
             ValueError: text: character 'c' at position 2 is not in the alphabet 'ab'
@@ -159,7 +159,7 @@ class CharacterTokenizer:
         Raises:
             ValueError: if ``tokenizer.json`` is not a character tokenizer's.
 
-        Example:
+        Examples:
             >>> import tempfile
             >>> with tempfile.TemporaryDirectory() as folder:
             ...     CharacterTokenizer("xyz").save(folder)

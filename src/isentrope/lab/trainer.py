@@ -85,7 +85,7 @@ class Trainer:
         last_rollouts: the rollouts of the last step, for looking at.
         last_rewards: their rewards.
 
-    Example:
+    Examples:
         >>> from isentrope.lab import Countdown, TinyTransformer, Trainer, TrainerSettings
         >>> from isentrope.policy import recipes
         >>> settings = TrainerSettings(prompts_per_step=2, group_size=4, probe_every=0)

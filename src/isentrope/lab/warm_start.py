@@ -48,7 +48,7 @@ def warm_start(
     Raises:
         ValueError: if `steps` or `batch_size` is not positive.
 
-    Example:
+    Examples:
         >>> from isentrope.lab.tasks import Countdown
         >>> from isentrope.lab.tiny import TinyTransformer
         >>> model = TinyTransformer(width=32, layers=1, heads=2)

@@ -45,7 +45,7 @@ def differential_entropy(samples: Real[np.ndarray, " n"] | npt.ArrayLike, *, bas
         Vasicek (1976), "A test for normality based on sample entropy"; Ebrahimi, Pflughoeft and Soofi (1994), "Two
         measures of sample entropy"; van Es (1992), "Estimating functionals related to a density".
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> differential_entropy(np.random.default_rng(0).uniform(0, 8, size=10_000), base=2)
         Estimate(2.9961 ± 0.0011 bit, ebrahimi, n=10000)

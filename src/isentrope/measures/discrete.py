@@ -63,7 +63,7 @@ def discrete_entropy(
         entropy in the non-parametric case"; Grassberger, "Entropy estimates from insufficient samplings"
         (arXiv physics/0307138); Chao and Shen (2003), Environmental and Ecological Statistics 10, 429.
 
-    Example:
+    Examples:
         >>> discrete_entropy("abracadabra", base=2)
         Estimate(2.30 ± 0.33 bit, miller_madow, n=11; coverage 0.82: ...)
         >>> discrete_entropy(counts=[500, 250, 125, 125], method="plugin", base=2)
@@ -100,7 +100,7 @@ def block_entropy(
         Shannon (1951), "Prediction and entropy of printed English"; Crutchfield and Feldman (2003),
         "Regularities unseen, randomness observed" (arXiv cond-mat/0102181).
 
-    Example:
+    Examples:
         >>> block_entropy("ab" * 500, 3, method="plugin", base=2)
         Estimate(1.0000 ± 0.0010 bit, plugin, n=998)
     """
@@ -137,7 +137,7 @@ def conditional_block_entropy(
         Shannon (1951), "Prediction and entropy of printed English"; Crutchfield and Feldman (2003),
         "Regularities unseen, randomness observed" (arXiv cond-mat/0102181).
 
-    Example:
+    Examples:
         >>> float(conditional_block_entropy("ab" * 500 + "a", 1, method="plugin"))
         0.0
     """

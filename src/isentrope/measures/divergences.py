@@ -58,7 +58,7 @@ def cross_entropy(
         ValueError: If probabilities are negative, not finite or do not sum to 1, if logits are NaN, ``+inf`` or all
             ``-inf``, if ``axis`` is out of range or empty, or if shapes do not broadcast.
 
-    Example:
+    Examples:
         >>> float(cross_entropy([0.0, 1.0], [0.5, 0.5], base=2))
         1.0
     """
@@ -101,7 +101,7 @@ def kl_divergence(
         TypeError: As `cross_entropy` does.
         ValueError: As `cross_entropy` does.
 
-    Example:
+    Examples:
         >>> float(kl_divergence([1.0, 0.0], [0.25, 0.75], base=2))
         2.0
         >>> float(kl_divergence([0.5, 0.5], [1.0, 0.0]))
@@ -152,7 +152,7 @@ def renyi_divergence(
     References:
         arXiv 1206.2459 (T. van Erven and P. Harremoës).
 
-    Example:
+    Examples:
         >>> round(float(renyi_divergence([0.5, 0.5], [0.125, 0.875], alpha=float("inf"), base=2)), 6)
         2.0
     """
@@ -224,7 +224,7 @@ def jensen_shannon_divergence(
     References:
         J. Lin, Divergence measures based on the Shannon entropy, 1991.
 
-    Example:
+    Examples:
         >>> float(jensen_shannon_divergence([1.0, 0.0], [0.0, 1.0], base=2))
         1.0
     """
@@ -272,7 +272,7 @@ def hellinger_distance(
         TypeError: As `cross_entropy` does.
         ValueError: As `cross_entropy` does.
 
-    Example:
+    Examples:
         >>> float(hellinger_distance([1.0, 0.0], [0.0, 1.0]))
         1.0
     """
@@ -312,7 +312,7 @@ def total_variation_distance(
         TypeError: As `cross_entropy` does.
         ValueError: As `cross_entropy` does.
 
-    Example:
+    Examples:
         >>> float(total_variation_distance([0.5, 0.5], [0.25, 0.75]))
         0.25
     """

@@ -59,7 +59,7 @@ def entropy(
         ValueError: If probabilities are negative, not finite or do not sum to 1, if logits are NaN, ``+inf`` or all
             ``-inf``, or if ``axis`` is out of range or empty.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> float(entropy([0.5, 0.25, 0.25], base=2))
         1.5
@@ -106,7 +106,7 @@ def renyi_entropy(
     References:
         A. Rényi, On measures of entropy and information, 1961; arXiv 1206.2459 (T. van Erven and P. Harremoës).
 
-    Example:
+    Examples:
         >>> round(float(renyi_entropy([0.5, 0.25, 0.25], alpha=2, base=2)), 4)  # -log2 of 3/8
         1.415
     """
@@ -161,7 +161,7 @@ def tsallis_entropy(
     References:
         C. Tsallis, Possible generalization of Boltzmann-Gibbs statistics, 1988.
 
-    Example:
+    Examples:
         >>> float(tsallis_entropy([0.5, 0.25, 0.25], q=2))
         0.625
     """
@@ -208,7 +208,7 @@ def min_entropy(
         TypeError: As `entropy` does.
         ValueError: As `entropy` does.
 
-    Example:
+    Examples:
         >>> float(min_entropy([0.5, 0.25, 0.25], base=2))
         1.0
     """
@@ -245,7 +245,7 @@ def hartley_entropy(
         TypeError: As `entropy` does.
         ValueError: As `entropy` does.
 
-    Example:
+    Examples:
         >>> float(hartley_entropy([0.9, 0.1, 0.0, 0.0], base=2))
         1.0
     """
@@ -274,7 +274,7 @@ def perplexity(
         TypeError: As `entropy` does.
         ValueError: As `entropy` does.
 
-    Example:
+    Examples:
         >>> round(float(perplexity([0.25, 0.25, 0.25, 0.25])), 6)
         4.0
     """
@@ -311,7 +311,7 @@ def varentropy(
         TypeError: As `entropy` does.
         ValueError: As `entropy` does.
 
-    Example:
+    Examples:
         >>> float(varentropy([0.5, 0.25, 0.25], base=2))  # one or two bits, with equal chance
         0.25
     """
@@ -345,7 +345,7 @@ def collision_probability(
         TypeError: As `entropy` does.
         ValueError: As `entropy` does.
 
-    Example:
+    Examples:
         >>> float(collision_probability([0.5, 0.25, 0.25]))
         0.375
     """

@@ -26,7 +26,7 @@ class Estimate(float):
         bias_correction: what the method added to the uncorrected (plug-in) value, in ``unit``.
         note: a warning about this value for the reader, or "".
 
-    Example:
+    Examples:
         >>> entropy = Estimate(1.234, 0.012, method="miller_madow", n=1000)
         >>> entropy
         Estimate(1.234 ± 0.012 nat, miller_madow, n=1000)
@@ -64,7 +64,7 @@ class Estimate(float):
         Raises:
             ValueError: if the confidence level is not between 0 and 1.
 
-        Example:
+        Examples:
             >>> low, high = Estimate(2.0, 0.1).interval()
             >>> f"{low:.3f} {high:.3f}"
             '1.804 2.196'
@@ -77,7 +77,7 @@ class Estimate(float):
     def to_dict(self) -> dict[str, float | int | str | None]:
         """The fields as JSON knows them: a number that is not finite becomes None.
 
-        Example:
+        Examples:
             >>> Estimate(0.5, unit="bit", method="plugin", n=8).to_dict()["stderr"] is None
             True
         """
@@ -106,7 +106,7 @@ def unit_of(base: float | None, where: str) -> tuple[float, str]:
         base: base of the logarithm; None for nats.
         where: name of the function that was given the base, for its error.
 
-    Example:
+    Examples:
         >>> unit_of(None, "entropy"), unit_of(2, "entropy")[1], unit_of(10, "entropy")[1]
         ((1.0, 'nat'), 'bit', 'hartley')
     """

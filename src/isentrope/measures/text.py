@@ -100,7 +100,7 @@ def text_entropies(
         Shannon (1951), "Prediction and entropy of printed English"; Good (1953), "The population frequencies of
         species" (coverage).
 
-    Example:
+    Examples:
         >>> found = text_entropies("abba" * 1000, base=2)
         >>> [f"{h:.2f}" for h in found.conditional[:3]]
         ['1.00', '1.00', '0.00']
@@ -153,7 +153,7 @@ def compressed_size(data: bytes) -> CompressedSize:
     Raises:
         ValueError: if there are no bytes.
 
-    Example:
+    Examples:
         >>> size = compressed_size(b"abba" * 1000)
         >>> size.per_byte(base=2) < 0.1
         True

@@ -114,7 +114,7 @@ def token_statistics(
         arXiv 2411.09009 (computing losses over large vocabularies without the logits); arXiv 2505.22617 (the covariance of
         log-probability and advantage that drives a policy's entropy).
 
-    Example:
+    Examples:
         >>> import torch
         >>> hidden, weight = torch.zeros(3, 8, requires_grad=True), torch.randn(50, 8)
         >>> statistics = token_statistics(hidden, weight, torch.tensor([4, 7, 1]))
@@ -183,7 +183,7 @@ def token_statistics_from_logits(
     References:
         arXiv 2505.22617 (the covariance of log-probability and advantage that drives a policy's entropy).
 
-    Example:
+    Examples:
         >>> import torch
         >>> logits = torch.tensor([[0.0, 0.0, float("-inf")]])
         >>> statistics = token_statistics_from_logits(logits, torch.tensor([1]), outputs=["log_probs", "max_probability"])

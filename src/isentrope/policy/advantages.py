@@ -29,7 +29,7 @@ def group_moments(values: Float[Tensor, "batch"], group_ids: Int[Tensor, "batch"
         values: ``[B]``.
         group_ids: ``[B]`` any integers; members of a group need not be neighbours.
 
-    Example:
+    Examples:
         >>> import torch
         >>> group_moments(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([7, 7, 2])).mean
         tensor([2., 2., 5.])

@@ -131,7 +131,7 @@ _TOKEN_FIELDS = (
 class Tally:
     """Named sums with their counts: adding the tallies of micro-batches, or of ranks, gives the whole batch's mean.
 
-    Example:
+    Examples:
         >>> import torch
         >>> first, second = Tally(), Tally()
         >>> mask = torch.tensor([[True, True], [True, False]])

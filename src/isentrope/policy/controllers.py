@@ -43,7 +43,7 @@ class Stateful:
 class Linear(Stateful):
     """A straight line from ``start_value`` at step 0 to ``end_value`` at step ``steps``, constant afterwards.
 
-    Example:
+    Examples:
         >>> [Linear(1.0, 0.0, steps=4).at({}, t) for t in (0, 1, 4, 9)]
         [1.0, 0.75, 0.0, 0.0]
     """
@@ -62,7 +62,7 @@ class Linear(Stateful):
 class Cosine(Stateful):
     """Half a cosine from ``start_value`` at step 0 to ``end_value`` at step ``steps``, constant afterwards.
 
-    Example:
+    Examples:
         >>> [round(Cosine(1.0, 0.0, steps=4).at({}, t), 3) for t in (0, 1, 2, 4)]
         [1.0, 0.854, 0.5, 0.0]
     """
@@ -101,7 +101,7 @@ class ProportionalIntegral(Stateful):
     References:
         Yang et al., EntroPIC, arXiv 2511.15248.
 
-    Example:
+    Examples:
         >>> controller = ProportionalIntegral(target=1.0, proportional=1.0, integral=0.1)
         >>> memory = controller.update(controller.start(), {"entropy": 1.5}, 0)
         >>> controller.at(memory, 0)

@@ -42,7 +42,7 @@ def diagnose(metrics: Mapping[str, np.ndarray]) -> Diagnosis:
     References:
         The covariance and the law ``R = -a exp(H) + b``: arXiv 2505.22617.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> diagnose({"step": np.arange(41), "entropy": np.linspace(1.0, 0.5, 41)}).sentences[0]
         'Entropy fell 49%, from 0.99 to 0.51 nats per token, in 40 steps.'

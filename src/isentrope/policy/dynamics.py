@@ -39,7 +39,7 @@ def entropy_change(
     References:
         arXiv 2505.22617, lemma 1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> z = torch.tensor([0.8, 0.2], dtype=torch.float64).log()
         >>> entropy_change(z, torch.tensor([0.01, 0.0], dtype=torch.float64))
@@ -73,7 +73,7 @@ def token_entropy_change(
     References:
         arXiv 2505.22617; arXiv 2602.03392; the factor ``1 - pi`` as in arXiv 2510.10150.
 
-    Example:
+    Examples:
         >>> import torch
         >>> p = torch.tensor([0.8, 0.2])
         >>> H = torch.full((2,), 0.500402)
@@ -100,7 +100,7 @@ def covariance_contributions(
     References:
         arXiv 2505.22617, eq. 9.
 
-    Example:
+    Examples:
         >>> import torch
         >>> one = torch.ones(1, 2, dtype=torch.bool)
         >>> covariance_contributions(torch.tensor([[-1.0, -3.0]]), torch.tensor([[1.0, -1.0]]), one)
@@ -156,7 +156,7 @@ def concentration(changes: Float[Tensor, "batch time"], mask: Bool[Tensor, "batc
     References:
         A few tokens dominate: arXiv 2505.22617, section 3.3.
 
-    Example:
+    Examples:
         >>> import torch
         >>> changes = torch.tensor([[-8.0, -1.0, -1.0, 5.0]])
         >>> concentration(changes, torch.ones(1, 4, dtype=torch.bool))

@@ -63,7 +63,7 @@ def fit_reward_entropy_law(
     References:
         Cui et al., The Entropy Mechanism of Reinforcement Learning for Reasoning Language Models, arXiv 2505.22617.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> H = np.linspace(1.2, 0.1, 40)
         >>> law = fit_reward_entropy_law(H, 0.9 - 0.2 * np.exp(H))

@@ -98,7 +98,7 @@ class Objective:
         regularizers: ``TokenBatch -> [B, T]`` token terms, or 0-d contributions.
         papers: catalog keys of what it implements.
 
-    Example:
+    Examples:
         >>> from isentrope.policy import recipes
         >>> from isentrope.policy.regularizers import EntropyBonus
         >>> objective = recipes.dapo().adding(regularizers=EntropyBonus(0.01))
@@ -132,7 +132,7 @@ class Objective:
     def with_(self, **slots: Any) -> "Objective":
         """A copy with the named slots replaced; a single part given for a slot of many becomes its only one.
 
-        Example:
+        Examples:
             >>> from isentrope.policy import recipes
             >>> from isentrope.policy.selection import TopEntropy
             >>> recipes.dapo().with_(selection=TopEntropy(0.2)).selection

@@ -9,6 +9,7 @@ import ast
 import difflib
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 from isentrope.policy.advantages import BatchWhitened, GroupCentered, GroupNormalized, LeaveOneOut
 from isentrope.policy.aggregation import SequenceSumOver, sequence_mean, sequence_sum, token_mean
@@ -171,7 +172,7 @@ def entropy_target(target: Number, proportional: float = 1.0, integral: float = 
 def names() -> dict[str, Callable[..., Objective]]:
     """All recipes by name, in the order of this file.
 
-    Example:
+    Examples:
         >>> list(names())[:3]
         ['grpo', 'dr_grpo', 'dapo']
     """
@@ -185,7 +186,7 @@ def names() -> dict[str, Callable[..., Objective]]:
     }
 
 
-def named(text: str, **arguments) -> Objective:
+def named(text: str, **arguments: Any) -> Objective:
     """The recipe that a text names, such as ``"grpo"`` or ``"clip_cov(fraction=0.02, low=0.5)"``.
 
     Args:
@@ -195,7 +196,7 @@ def named(text: str, **arguments) -> Objective:
     Raises:
         ValueError: for an unknown recipe or argument, saying which there are.
 
-    Example:
+    Examples:
         >>> named("clip_cov(fraction=0.02)").token_weight[0].fraction
         0.02
     """
@@ -217,7 +218,7 @@ def named(text: str, **arguments) -> Objective:
 def takes(text: str, argument: str) -> bool:
     """Whether the recipe that a text names takes this argument and the text leaves it open.
 
-    Example:
+    Examples:
         >>> takes("entropic", "target"), takes("entropic(target=0.5)", "target"), takes("grpo", "target")
         (True, False, False)
     """

@@ -20,7 +20,7 @@ def top_share(
 ) -> Bool[Tensor, "batch time"]:
     """The ``max(1, floor(fraction N))`` largest of the ``N`` valid values; none if nothing is valid.
 
-    Example:
+    Examples:
         >>> import torch
         >>> top_share(torch.tensor([[3.0, 1.0, 2.0]]), torch.ones(1, 3, dtype=torch.bool), 0.67)
         tensor([[ True, False,  True]])

@@ -40,7 +40,7 @@ def write_report(runs: RunStore | Sequence[RunStore], path: str | os.PathLike[st
         ImportError: plotly is not installed.
         OSError: the file cannot be written; an earlier one is kept.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> run = RunStore.create(tempfile.mkdtemp(), "grpo-s0", {"recipe": "grpo"})
         >>> run.append({"step": 0, "entropy": 1.25})

@@ -26,7 +26,7 @@ HEAT = "#d55e00"
 def series_color(index: int) -> str:
     """The colour of the series at `index`, counted from 0.
 
-    Example:
+    Examples:
         >>> series_color(0), series_color(7) == series_color(0)
         ('#0072b2', True)
     """
@@ -36,7 +36,7 @@ def series_color(index: int) -> str:
 def rgba(color: str, alpha: float) -> str:
     """CSS for a ``#rrggbb`` colour with an opacity.
 
-    Example:
+    Examples:
         >>> rgba("#d55e00", 0.25)
         'rgba(213, 94, 0, 0.25)'
     """

@@ -41,7 +41,7 @@ def plot_entropy(runs: Run | Sequence[Run], ax: Axes | None = None) -> Axes:
     Raises:
         ValueError: no run has an entropy.
 
-    Example:
+    Examples:
         >>> import matplotlib
         >>> matplotlib.use("agg")
         >>> ax = plot_entropy({"step": np.arange(3), "entropy": np.array([1.0, 0.5, 0.25])})
@@ -75,7 +75,7 @@ def plot_reward(runs: Run | Sequence[Run], ax: Axes | None = None) -> Axes:
     Raises:
         ValueError: no run has a reward.
 
-    Example:
+    Examples:
         >>> import matplotlib
         >>> matplotlib.use("agg")
         >>> plot_reward({"step": np.arange(2), "reward": np.array([0.1, 0.4])}).get_ylabel()
@@ -100,7 +100,7 @@ def plot_pass_at_k(runs: Run | Sequence[Run], ax: Axes | None = None) -> Axes:
     Raises:
         ValueError: no run has been evaluated.
 
-    Example:
+    Examples:
         >>> import matplotlib
         >>> matplotlib.use("agg")
         >>> ax = plot_pass_at_k({"step": np.arange(2), "pass@1": np.array([0.1, 0.4])})
@@ -128,7 +128,7 @@ def plot_entropy_change(runs: Run | Sequence[Run], ax: Axes | None = None) -> Ax
     Raises:
         ValueError: no step of any run has both.
 
-    Example:
+    Examples:
         >>> import matplotlib
         >>> matplotlib.use("agg")
         >>> change = np.array([-0.02, 0.01, 0.03])
@@ -179,7 +179,7 @@ def plot_token_entropy(
         ValueError: there are not as many entropies as tokens, one is negative or not finite, or `maximum` is not
             positive.
 
-    Example:
+    Examples:
         >>> import matplotlib
         >>> matplotlib.use("agg")
         >>> ax = plot_token_entropy(["3", "*", "5"], [0.1, 1.2, 0.4])

@@ -49,7 +49,7 @@ class RunStore:
     Attributes:
         path: the run's folder.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> root = tempfile.mkdtemp()
         >>> run = RunStore.create(root, "grpo-s0", {"recipe": "grpo", "seed": 0})
@@ -312,7 +312,7 @@ def list_runs(root: str | os.PathLike[str]) -> list[Path]:
     Returns:
         Their paths, in the order of their names, which begin with the time; empty where `root` does not exist.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> root = tempfile.mkdtemp()
         >>> run = RunStore.create(root, "grpo-s0", {})

@@ -25,7 +25,7 @@ class Addition:
     Raises:
         ValueError: if a setting is out of range.
 
-    Example:
+    Examples:
         >>> task = Addition(count=3)
         >>> problem = task.problem((12, 7, 35))
         >>> task.solutions(problem)

@@ -38,7 +38,7 @@ class Countdown:
     Raises:
         ValueError: if a setting is out of range.
 
-    Example:
+    Examples:
         >>> task = Countdown()
         >>> problem = task.problem((3, 5, 7), 22)
         >>> problem.prompt

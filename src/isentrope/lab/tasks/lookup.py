@@ -23,7 +23,7 @@ def task(name: str) -> Task:
         ValueError: if there is no such task; the message names the nearest.
         ImportError: if the package ``reasoning-gym`` is needed and missing.
 
-    Example:
+    Examples:
         >>> task("countdown")
         Countdown(count=3, ...)
         >>> task("countdwn")

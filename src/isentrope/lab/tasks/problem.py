@@ -61,7 +61,7 @@ class Task(Protocol):
 def split_of(key: str) -> Split:
     """The split that a problem belongs to, by a hash of its canonical form; one in five is a test problem.
 
-    Example:
+    Examples:
         >>> [split_of(f"problem {index}") for index in range(4)].count("train")
         4
     """

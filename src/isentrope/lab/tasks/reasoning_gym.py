@@ -51,7 +51,7 @@ class ReasoningGym:
     References:
         arXiv 2505.24760.
 
-    Example:
+    Examples:
         >>> task = ReasoningGym("chain_sum", settings={"max_terms": 2, "max_digits": 1})
         >>> problem = task.problems("train", 1)[0]
         >>> task.reward(problem, f"It is <answer>{problem.data['answer']}</answer>."), task.reward(problem, "Who knows?")

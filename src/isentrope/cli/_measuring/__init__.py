@@ -1,0 +1,1 @@
+"""What ``isentrope measure`` reads: one module for each kind of file, and one that prints what they find."""

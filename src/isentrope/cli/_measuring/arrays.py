@@ -1,0 +1,139 @@
+"""NumPy arrays: probabilities along an axis, or samples.
+
+An array of floats that are not negative and sum to 1 along the axis holds probabilities, unless the user says samples;
+any other holds samples, which `columns` reads as one column or, with an axis, as one column for each series along it.
+"""
+
+import zipfile
+from pathlib import Path
+import numpy as np
+
+
+# Series that the samples of an array may be split into by --axis.
+_MANY_SLICES = 1000
+
+
+def _measure_array(path: Path, asked: _Asked) -> _Found:
+    import zipfile
+
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        arrays = {path.stem: loaded} if isinstance(loaded, np.ndarray) else dict(loaded.items())
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
+            raise ValueError("holds Python objects, which only pickle could read; save plain numbers") from None
+        raise ValueError(f"cannot be read as NumPy data ({error}); it may be cut off") from None
+    chosen = list(arrays) if isinstance(loaded, np.ndarray) else asked.chosen(list(arrays), "array")
+    rows: list[dict[str, Any]] = []
+    notes: list[str] = []
+    for name in chosen:
+        array = arrays[name]
+        if array.size == 0 or array.ndim == 0 or array.dtype.kind not in "biufUS":
+            raise ValueError(
+                f"array {name!r} of shape {array.shape} and type {array.dtype} cannot be measured; "
+                "a non-empty array of real numbers, booleans or strings can"
+            )
+        if asked.axis is not None and not -array.ndim <= asked.axis < array.ndim:
+            raise ValueError(f"array {name!r} of shape {array.shape} has no axis {asked.axis}")
+        if _is_probabilities(array, asked, name):
+            rows.append(_measure_probabilities(name, array, asked))
+            if asked.probabilities is None:
+                notes.append(f"{name!r} sums to 1 along its axis, so it is read as probabilities (--samples if not)")
+        else:
+            rows += _measure_samples(name, array, asked)
+            if asked.probabilities is None and (other := _other_axis(array)) is not None:
+                notes.append(f"{name!r} sums to 1 along axis {other}; --axis {other} if these are probabilities")
+    holds = f"NumPy, {len(arrays)} array{'s' * (len(arrays) > 1)}"
+    return _Found(str(path), holds, rows, _methods(rows) + notes)
+
+
+def _is_probabilities(array: np.ndarray, asked: _Asked, name: str) -> bool:
+    if asked.probabilities is False:
+        return False
+    axis = -1 if asked.axis is None else asked.axis
+    if asked.probabilities is None and (array.dtype.kind != "f" or array.shape[axis] < 2):
+        return False
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"array {name!r} of type {array.dtype} holds no probabilities")
+    negative = ~(array >= 0)
+    sums = array.sum(axis=axis, dtype=np.float64)
+    wrong = ~(np.abs(sums - 1) <= _sum_tolerance(array))
+    if not negative.any() and not wrong.any():
+        return True
+    if asked.probabilities is None:
+        return False
+    if negative.any():
+        index = np.unravel_index(int(np.argmax(negative)), array.shape)
+        raise ValueError(
+            f"array {name!r}: {np.count_nonzero(negative):,} of {array.size:,} probabilities are negative or NaN (the "
+            f"first, {array[index]:.6g}, at index {tuple(map(int, index))}); pass --samples if they are samples"
+        )
+    index = np.unravel_index(int(np.argmax(wrong)), sums.shape)
+    raise ValueError(
+        f"array {name!r}: {np.count_nonzero(wrong):,} of {sums.size:,} sums along axis {axis} are not 1 (the first, "
+        f"{sums[index]:.6g}, at index {tuple(map(int, index))}); normalise them or choose another --axis"
+    )
+
+
+def _sum_tolerance(array: np.ndarray) -> float:
+    """What rounding each probability to the array's precision can change in their sum, with room to spare."""
+    return 1e-4 if array.dtype.itemsize > 2 else 1e-2
+
+
+def _other_axis(array: np.ndarray) -> int | None:
+    """An axis along which an array sums to 1 everywhere, though it was not asked for."""
+    if array.dtype.kind != "f" or not (array >= 0).all():
+        return None
+    for axis in range(array.ndim):
+        sums = array.sum(axis=axis, dtype=np.float64)
+        if array.shape[axis] > 1 and (np.abs(sums - 1) <= _sum_tolerance(array)).all():
+            return axis
+    return None
+
+
+def _measure_probabilities(name: str, array: np.ndarray, asked: _Asked) -> dict[str, Any]:
+    axis = -1 if asked.axis is None else asked.axis
+    p = array.astype(np.float64)
+    p /= p.sum(axis=axis, keepdims=True)
+    entropies = -xlogy(p, p).sum(axis=axis) / unit_of(asked.base, "measure")[0]
+    return {
+        "array": name,
+        "shape": list(array.shape),
+        "read as": f"probabilities along axis {axis}",
+        "entropy*": float(entropies.mean()),
+        "lowest*": float(entropies.min()),
+        "highest*": float(entropies.max()),
+        "n": entropies.size,
+    }
+
+
+def _measure_samples(name: str, array: np.ndarray, asked: _Asked) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+
+    if asked.axis is None:
+        slices = {name: array.ravel()}
+    else:
+        others = np.moveaxis(array, asked.axis, 0)
+        if others[0].size > _MANY_SLICES:
+            raise ValueError(
+                f"array {name!r} of shape {array.shape} has {others[0].size:,} series along axis {asked.axis}; at most "
+                f"{_MANY_SLICES:,} are listed: leave out --axis to measure all values together"
+            )
+        slices = {
+            _slice_name(name, index, asked.axis): others[(slice(None), *index)]
+            for index in np.ndindex(others.shape[1:])
+        }
+    columns = {
+        label: _Column.of(pa.array(np.array(values, np.float64 if values.dtype == np.float16 else None)))
+        for label, values in slices.items()
+    }
+    _refuse_missing(columns, array.size if asked.axis is None else array.shape[asked.axis], asked)
+    for label, column in columns.items():
+        row = _measure_column(label, column, asked)
+        yield {"array": label, "shape": list(array.shape), **row}
+
+
+def _slice_name(name: str, index: tuple[int, ...], axis: int) -> str:
+    places = list(map(str, index))
+    places.insert(axis % (len(index) + 1), ":")
+    return f"{name}[{', '.join(places)}]"

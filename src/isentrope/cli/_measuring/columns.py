@@ -1,0 +1,149 @@
+"""One column of numbers or text: how its values are read, their entropy, and what that rests on.
+
+Text, booleans and integers that take few values are symbols (discrete entropy); other numbers are samples of a density
+(differential entropy), unless one value recurs so often that there is none. The user's word goes before both.
+"""
+
+import re
+from dataclasses import dataclass
+from math import inf, isqrt
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from isentrope.measures import Estimate, differential_entropy, discrete_entropy
+
+
+# An integer column is read as symbols if it has no more values than this, or this many samples for each value.
+_FEW_VALUES = 20
+_SAMPLES_PER_VALUE = 10
+
+
+_READINGS = {
+    "discrete": "Shannon entropy of symbols",
+    "numeric": "differential entropy of a density, in the unit of the values",
+}
+
+
+def _methods(rows: list[dict[str, Any]]) -> list[str]:
+    """What each reading in the rows stands for, and its estimators."""
+    notes = []
+    for reading, meaning in _READINGS.items():
+        estimates = [row["entropy*"] for row in rows if row["read as"] == reading and row["entropy*"] is not None]
+        if estimates:
+            notes.append(f"{reading}: {meaning} ({', '.join(sorted({e.method for e in estimates}))})")
+    return notes
+
+
+@dataclass(frozen=True)
+class _Column:
+    """Values without the missing ones (a pyarrow array), and how many those were."""
+
+    values: Any
+    missing: int
+    first_missing: int
+
+    @classmethod
+    def of(cls, values) -> "_Column":
+        import pyarrow as pa
+
+        if pa.types.is_float16(values.type) or pa.types.is_decimal(values.type):
+            values = values.cast(pa.float64())
+        if pa.types.is_null(values.type):
+            return cls(values.slice(0, 0), len(values), 0)
+        absent = np.asarray(values.is_null(nan_is_null=True))
+        missing = int(np.count_nonzero(absent))
+        if not missing:
+            return cls(values, 0, -1)
+        return cls(values.filter(pa.array(~absent)), missing, int(np.argmax(absent)))
+
+
+def _refuse_missing(columns: dict[str, _Column], rows: int, asked: _Asked) -> None:
+    holed = [(name, column) for name, column in columns.items() if column.missing]
+    if holed and not asked.drop_missing:
+        listed = ", ".join(f"{column.missing:,} in {name!r}" for name, column in holed[:8])
+        more = f" and {len(holed) - 8} columns more" if len(holed) > 8 else ""
+        name, column = holed[0]
+        raise ValueError(
+            f"missing values, of {rows:,}: {listed}{more} (the first in row {column.first_missing + 1} of {name!r}); "
+            "pass --missing drop to leave them out"
+        )
+
+
+def _measure_column(name: str, column: _Column, asked: _Asked) -> dict[str, Any]:
+    """One row of the table: how the values are read, their entropy and what it rests on."""
+    import pyarrow as pa
+
+    values, n = column.values, len(column.values)
+    row: dict[str, Any] = {
+        "type": str(values.type),
+        "read as": None,
+        "entropy*": None,
+        "n": n,
+        "distinct": None,
+        "missing": column.missing,
+        "note": None,
+    }
+    if n == 0:
+        return row | {"note": "all values are missing"}
+    if pa.types.is_nested(values.type):
+        return row | {"note": "nested values are not measured"}
+    occurrences = values.value_counts()
+    counts = occurrences.field("counts").to_numpy(zero_copy_only=False)
+    row["distinct"] = len(counts)
+    reading, note = _reading(name, values, occurrences, counts, asked)
+    if reading == "discrete":
+        entropy = discrete_entropy(counts=counts, base=asked.base)
+    elif n < 4:
+        return row | {"read as": reading, "note": "a differential entropy takes at least 4 values"}
+    elif len(counts) == 1:
+        entropy = Estimate(-inf, unit=asked.unit, method="exact", n=n)
+        note = "constant: minus infinity as a density, 0 as a symbol"
+    else:
+        try:
+            entropy = differential_entropy(values.to_numpy(), base=asked.base)
+        except ValueError as error:
+            raise ValueError(f"column {name!r}: {error}") from None
+    notes = "; ".join(part for part in (note, entropy.note) if part)
+    return row | {"read as": reading, "entropy*": entropy, "note": notes or None}
+
+
+def _reading(name: str, values, occurrences, counts: np.ndarray, asked: _Asked) -> tuple[str, str]:
+    """Whether a column is read as "discrete" symbols or "numeric" samples of a density, and a remark on it."""
+    import pyarrow as pa
+
+    is_integer, is_float = pa.types.is_integer(values.type), pa.types.is_floating(values.type)
+    if name in asked.discrete:
+        return "discrete", ""
+    if name in asked.numeric:
+        if not (is_integer or is_float):
+            raise ValueError(f"column {name!r} is of type {values.type}, which --numeric cannot read as numbers")
+        return "numeric", ""
+    if not (is_integer or is_float):
+        return "discrete", _numbers_among_text(values, occurrences)
+    n, distinct, most = len(values), len(counts), int(counts.max())
+    if is_integer and (distinct <= _FEW_VALUES or n >= _SAMPLES_PER_VALUE * distinct):
+        return "discrete", ""
+    # The spacing estimator looks about sqrt(n) values aside; a value that recurs as often has no density.
+    if distinct > 1 and most > isqrt(n):
+        return "discrete", f"one value recurs {most:,} times, so there is no density"
+    return "numeric", ""
+
+
+def _numbers_among_text(values, occurrences) -> str:
+    """A remark on a text column most of whose values are numbers: a stray word makes a reader of CSV take it as text."""
+    import pyarrow as pa
+
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)) or len(occurrences) > 100_000:
+        return ""
+    others = [entry for entry in occurrences.to_pylist() if not _NUMBER.fullmatch(entry["values"].strip())]
+    stray = sum(entry["counts"] for entry in others)
+    if not 0 < stray <= len(values) / 2:
+        return ""
+    return (
+        f"text, though {len(values) - stray:,} of {len(values):,} values are numbers ({others[0]['values']!r} is not)"
+    )
+
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")

@@ -1,0 +1,41 @@
+"""What a reader of files is asked, and what it gives back."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from isentrope.measures import unit_of
+
+
+@dataclass(frozen=True)
+class _Asked:
+    base: float | None
+    columns: list[str]
+    discrete: list[str]
+    numeric: list[str]
+    drop_missing: bool
+    axis: int | None
+    probabilities: bool | None
+
+    @property
+    def unit(self) -> str:
+        return unit_of(self.base, "measure")[1]
+
+    def chosen(self, names: list[str], what: str) -> list[str]:
+        """The names that were asked for, or all; one that is not there is an error."""
+        for name in [*self.columns, *self.discrete, *self.numeric]:
+            if name not in names:
+                raise ValueError(f"no {what} {name!r}; there are {', '.join(map(repr, names[:20]))}")
+        return [name for name in names if not self.columns or name in self.columns]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a file holds: a sentence, rows of named values, and remarks.
+
+    A heading that ends in a star is an entropy and gets the unit; its star is not shown.
+    """
+
+    file: str
+    holds: str
+    rows: list[dict[str, Any]]
+    notes: list[str] = field(default_factory=list)

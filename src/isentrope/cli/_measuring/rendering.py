@@ -1,0 +1,89 @@
+"""x"""
+
+import x
+
+
+def _console() -> Console:
+    # Into a pipe nothing is wrapped or cut, so that other programs read whole lines.
+    return Console() if sys.stdout.isatty() else Console(width=10_000, no_color=True)
+
+
+def _progress(long: bool) -> Progress:
+    errors = Console(stderr=True)
+    return Progress(console=errors, transient=True, disable=not (long and errors.is_terminal))
+
+
+def _heading(key: str, asked: _Asked, broken: bool) -> str:
+    if key.endswith("*"):
+        key = f"{key[:-1]} ({asked.unit})"
+    return key.replace(" ", "\n") if broken else key
+
+
+def _show(console: Console, found: _Found, asked: _Asked) -> None:
+    if console.is_terminal:
+        _print(console, found, asked)
+    else:
+        with console.capture() as captured:
+            _print(console, found, asked)
+        print("\n".join(line.rstrip() for line in captured.get().split("\n")), end="", flush=True)
+
+
+def _print(console: Console, found: _Found, asked: _Asked) -> None:
+    on_terminal = console.is_terminal
+    console.print(Text.assemble((_name(found.file), "bold"), ": ", found.holds))
+    table = Table(
+        box=box.SIMPLE_HEAD if on_terminal else None,
+        padding=(0, 1, 0, 0),
+        pad_edge=on_terminal,
+        header_style="bold" if on_terminal else "",
+        show_edge=False,
+    )
+    first = next(iter(found.rows[0]))
+    shown = [key for key in found.rows[0] if key != "note" and any(row.get(key) is not None for row in found.rows)]
+    if not any(row.get("missing") for row in found.rows):
+        shown = [key for key in shown if key != "missing"]
+    for key in shown:
+        is_number = any(isinstance(row.get(key), int | float) for row in found.rows)
+        table.add_column(
+            _heading(key, asked, broken=on_terminal),
+            justify="right" if is_number else "left",
+            no_wrap=is_number,
+            overflow="fold",
+            min_width=None if is_number else min(16, max(len(_written(row.get(key))) for row in found.rows)),
+            style="cyan" if key == first and on_terminal else "",
+        )
+    for row in found.rows:
+        table.add_row(*(Text(_written(row.get(key), with_error=first != "tensor")) for key in shown))
+    console.print(table)
+    remarks = [(f"{row[first]}: ", row["note"]) for row in found.rows if row.get("note")]
+    for name, remark in [*remarks, *(("", note) for note in found.notes)]:
+        console.print(Text.assemble("" if on_terminal else "# ", (name, "cyan" if on_terminal else ""), remark))
+    console.print()
+
+
+def _written(value: Any, with_error: bool = True) -> str:
+    # A tensor is no sample of anything, so the table leaves the standard errors of its entropies to --json.
+    value = float(value) if isinstance(value, Estimate) and not with_error else value
+    match value:
+        case None:
+            return ""
+        case Estimate():
+            return str(value).removesuffix(f" {value.unit}")
+        case float():
+            return f"{value:.5g}"
+        case int():
+            return f"{value:,}"
+        case list():
+            return "×".join(map(str, value))
+        case _:
+            return str(value)
+
+
+def _as_json(found: _Found, asked: _Asked) -> dict[str, Any]:
+    def plain(value: Any) -> Any:
+        if isinstance(value, Estimate):
+            return value.to_dict()
+        return value if not isinstance(value, float) or isfinite(value) else None
+
+    rows = [{key.rstrip("*").replace(" ", "_"): plain(value) for key, value in row.items()} for row in found.rows]
+    return {"file": found.file, "holds": found.holds, "unit": asked.unit, "rows": rows, "notes": found.notes}
