@@ -158,14 +158,17 @@ def entropic(
     )
 
 
-def entropy_target(target: Number, proportional: float = 1.0, integral: float = 0.05, limit: float = 0.5) -> Objective:
+def entropy_target(
+    target: Number, proportional: float = 1.0, integral: float = 0.05, low: float = 0.0, high: float = 0.5
+) -> Objective:
     """GRPO whose entropy is held at ``target`` nats by a bonus that a proportional-integral controller sets.
 
-    The controller is EntroPIC's (arXiv 2511.15248), its output the coefficient of an entropy bonus in ``±limit``: below
-    the target it pays for entropy, above it it charges for it. The exact gradient of the entropy acts on every token, so
-    it holds the target also where few tokens are nearly sure.
+    The controller is EntroPIC's (arXiv 2511.15248), its output the coefficient of an entropy bonus between ``low`` and
+    ``high``. It pays for entropy below the target. Above it nothing is done by default, so that a policy spends its
+    entropy at its own pace until the target is reached; ``low=-0.5`` also charges for entropy and holds from both sides.
+    The exact gradient of the entropy acts on every token, so it holds the target also where few tokens are nearly sure.
     """
-    controller = ProportionalIntegral(target, -proportional, -integral, low=-limit, high=limit)
+    controller = ProportionalIntegral(target, -proportional, -integral, low=low, high=high)
     return grpo().adding(regularizers=EntropyBonus(controller), papers="entropic").with_(name="entropy_target")
 
 
