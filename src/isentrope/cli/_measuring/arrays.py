@@ -5,17 +5,23 @@ any other holds samples, which `columns` reads as one column or, with an axis, a
 """
 
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-import numpy as np
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+from scipy.special import xlogy
+
+from isentrope.cli._measuring.columns import Column, measure_column, methods_of, refuse_missing
+from isentrope.cli._measuring.exchange import Asked, Found
 
 # Series that the samples of an array may be split into by --axis.
 _MANY_SLICES = 1000
 
 
-def _measure_array(path: Path, asked: _Asked) -> _Found:
-    import zipfile
-
+def measure_arrays(path: Path, asked: Asked) -> Found:
+    """Measure the array of a .npy file, or the arrays of a .npz archive."""
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
         arrays = {path.stem: loaded} if isinstance(loaded, np.ndarray) else dict(loaded.items())
@@ -44,10 +50,10 @@ def _measure_array(path: Path, asked: _Asked) -> _Found:
             if asked.probabilities is None and (other := _other_axis(array)) is not None:
                 notes.append(f"{name!r} sums to 1 along axis {other}; --axis {other} if these are probabilities")
     holds = f"NumPy, {len(arrays)} array{'s' * (len(arrays) > 1)}"
-    return _Found(str(path), holds, rows, _methods(rows) + notes)
+    return Found(str(path), holds, rows, methods_of(rows) + notes)
 
 
-def _is_probabilities(array: np.ndarray, asked: _Asked, name: str) -> bool:
+def _is_probabilities(array: np.ndarray, asked: Asked, name: str) -> bool:
     if asked.probabilities is False:
         return False
     axis = -1 if asked.axis is None else asked.axis
@@ -56,8 +62,7 @@ def _is_probabilities(array: np.ndarray, asked: _Asked, name: str) -> bool:
     if array.dtype.kind not in "biuf":
         raise ValueError(f"array {name!r} of type {array.dtype} holds no probabilities")
     negative = ~(array >= 0)
-    sums = array.sum(axis=axis, dtype=np.float64)
-    wrong = ~(np.abs(sums - 1) <= _sum_tolerance(array))
+    sums, wrong = _sums(array, axis)
     if not negative.any() and not wrong.any():
         return True
     if asked.probabilities is None:
@@ -75,9 +80,12 @@ def _is_probabilities(array: np.ndarray, asked: _Asked, name: str) -> bool:
     )
 
 
-def _sum_tolerance(array: np.ndarray) -> float:
-    """What rounding each probability to the array's precision can change in their sum, with room to spare."""
-    return 1e-4 if array.dtype.itemsize > 2 else 1e-2
+def _sums(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """The sums along an axis, and which of them are not 1."""
+    sums = np.asarray(array.sum(axis=axis, dtype=np.float64))
+    # What rounding each probability to the array's precision can change in their sum, with room to spare.
+    tolerance = 1e-4 if array.dtype.itemsize > 2 else 1e-2
+    return sums, ~(np.abs(sums - 1) <= tolerance)
 
 
 def _other_axis(array: np.ndarray) -> int | None:
@@ -85,17 +93,16 @@ def _other_axis(array: np.ndarray) -> int | None:
     if array.dtype.kind != "f" or not (array >= 0).all():
         return None
     for axis in range(array.ndim):
-        sums = array.sum(axis=axis, dtype=np.float64)
-        if array.shape[axis] > 1 and (np.abs(sums - 1) <= _sum_tolerance(array)).all():
+        if array.shape[axis] > 1 and not _sums(array, axis)[1].any():
             return axis
     return None
 
 
-def _measure_probabilities(name: str, array: np.ndarray, asked: _Asked) -> dict[str, Any]:
+def _measure_probabilities(name: str, array: np.ndarray, asked: Asked) -> dict[str, Any]:
     axis = -1 if asked.axis is None else asked.axis
     p = array.astype(np.float64)
     p /= p.sum(axis=axis, keepdims=True)
-    entropies = -xlogy(p, p).sum(axis=axis) / unit_of(asked.base, "measure")[0]
+    entropies = -xlogy(p, p).sum(axis=axis) / asked.nats
     return {
         "array": name,
         "shape": list(array.shape),
@@ -107,9 +114,7 @@ def _measure_probabilities(name: str, array: np.ndarray, asked: _Asked) -> dict[
     }
 
 
-def _measure_samples(name: str, array: np.ndarray, asked: _Asked) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
-
+def _measure_samples(name: str, array: np.ndarray, asked: Asked) -> Iterator[dict[str, Any]]:
     if asked.axis is None:
         slices = {name: array.ravel()}
     else:
@@ -124,13 +129,12 @@ def _measure_samples(name: str, array: np.ndarray, asked: _Asked) -> Iterator[di
             for index in np.ndindex(others.shape[1:])
         }
     columns = {
-        label: _Column.of(pa.array(np.array(values, np.float64 if values.dtype == np.float16 else None)))
+        label: Column.of(pa.array(np.array(values, np.float64 if values.dtype == np.float16 else None)))
         for label, values in slices.items()
     }
-    _refuse_missing(columns, array.size if asked.axis is None else array.shape[asked.axis], asked)
+    refuse_missing(columns, array.size if asked.axis is None else array.shape[asked.axis], asked)
     for label, column in columns.items():
-        row = _measure_column(label, column, asked)
-        yield {"array": label, "shape": list(array.shape), **row}
+        yield {"array": label, "shape": list(array.shape), **measure_column(label, column, asked)}
 
 
 def _slice_name(name: str, index: tuple[int, ...], axis: int) -> str:

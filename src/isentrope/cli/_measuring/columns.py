@@ -7,18 +7,17 @@ Text, booleans and integers that take few values are symbols (discrete entropy);
 import re
 from dataclasses import dataclass
 from math import inf, isqrt
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from isentrope.cli._measuring.exchange import Asked
 from isentrope.measures import Estimate, differential_entropy, discrete_entropy
-
 
 # An integer column is read as symbols if it has no more values than this, or this many samples for each value.
 _FEW_VALUES = 20
 _SAMPLES_PER_VALUE = 10
-
 
 _READINGS = {
     "discrete": "Shannon entropy of symbols",
@@ -26,7 +25,7 @@ _READINGS = {
 }
 
 
-def _methods(rows: list[dict[str, Any]]) -> list[str]:
+def methods_of(rows: list[dict[str, Any]]) -> list[str]:
     """What each reading in the rows stands for, and its estimators."""
     notes = []
     for reading, meaning in _READINGS.items():
@@ -37,7 +36,7 @@ def _methods(rows: list[dict[str, Any]]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Column:
+class Column:
     """Values without the missing ones (a pyarrow array), and how many those were."""
 
     values: Any
@@ -45,9 +44,8 @@ class _Column:
     first_missing: int
 
     @classmethod
-    def of(cls, values) -> "_Column":
-        import pyarrow as pa
-
+    def of(cls, values) -> "Column":
+        """Take the missing values, nulls and NaNs alike, out of a pyarrow array."""
         if pa.types.is_float16(values.type) or pa.types.is_decimal(values.type):
             values = values.cast(pa.float64())
         if pa.types.is_null(values.type):
@@ -59,7 +57,8 @@ class _Column:
         return cls(values.filter(pa.array(~absent)), missing, int(np.argmax(absent)))
 
 
-def _refuse_missing(columns: dict[str, _Column], rows: int, asked: _Asked) -> None:
+def refuse_missing(columns: dict[str, Column], rows: int, asked: Asked) -> None:
+    """Stop at missing values, unless the user leaves them out."""
     holed = [(name, column) for name, column in columns.items() if column.missing]
     if holed and not asked.drop_missing:
         listed = ", ".join(f"{column.missing:,} in {name!r}" for name, column in holed[:8])
@@ -71,10 +70,8 @@ def _refuse_missing(columns: dict[str, _Column], rows: int, asked: _Asked) -> No
         )
 
 
-def _measure_column(name: str, column: _Column, asked: _Asked) -> dict[str, Any]:
+def measure_column(name: str, column: Column, asked: Asked) -> dict[str, Any]:
     """One row of the table: how the values are read, their entropy and what it rests on."""
-    import pyarrow as pa
-
     values, n = column.values, len(column.values)
     row: dict[str, Any] = {
         "type": str(values.type),
@@ -109,10 +106,8 @@ def _measure_column(name: str, column: _Column, asked: _Asked) -> dict[str, Any]
     return row | {"read as": reading, "entropy*": entropy, "note": notes or None}
 
 
-def _reading(name: str, values, occurrences, counts: np.ndarray, asked: _Asked) -> tuple[str, str]:
+def _reading(name: str, values, occurrences, counts: np.ndarray, asked: Asked) -> tuple[str, str]:
     """Whether a column is read as "discrete" symbols or "numeric" samples of a density, and a remark on it."""
-    import pyarrow as pa
-
     is_integer, is_float = pa.types.is_integer(values.type), pa.types.is_floating(values.type)
     if name in asked.discrete:
         return "discrete", ""
@@ -133,8 +128,6 @@ def _reading(name: str, values, occurrences, counts: np.ndarray, asked: _Asked) 
 
 def _numbers_among_text(values, occurrences) -> str:
     """A remark on a text column most of whose values are numbers: a stray word makes a reader of CSV take it as text."""
-    import pyarrow as pa
-
     if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)) or len(occurrences) > 100_000:
         return ""
     others = [entry for entry in occurrences.to_pylist() if not _NUMBER.fullmatch(entry["values"].strip())]

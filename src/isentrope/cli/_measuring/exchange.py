@@ -3,11 +3,16 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from isentrope.measures import unit_of
+from isentrope.measures.estimate import unit_of
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
+    """What the user wants to know of a file, and how it is to be read.
+
+    ``probabilities`` is None where the file decides, and ``axis`` where it was not named.
+    """
+
     base: float | None
     columns: list[str]
     discrete: list[str]
@@ -17,7 +22,13 @@ class _Asked:
     probabilities: bool | None
 
     @property
+    def nats(self) -> float:
+        """Nats in one unit."""
+        return unit_of(self.base, "measure")[0]
+
+    @property
     def unit(self) -> str:
+        """Name of the unit."""
         return unit_of(self.base, "measure")[1]
 
     def chosen(self, names: list[str], what: str) -> list[str]:
@@ -29,7 +40,7 @@ class _Asked:
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
     """What a file holds: a sentence, rows of named values, and remarks.
 
     A heading that ends in a star is an entropy and gets the unit; its star is not shown.

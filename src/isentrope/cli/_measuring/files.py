@@ -1,11 +1,20 @@
-"""x"""
+"""One file: by which of the readers it is read.
 
-import x
+The suffix decides; a file whose suffix says nothing is known by its first bytes, and what no reader knows is text or
+bytes. A reader is imported when a file needs it, because what it stands on takes long to load.
+"""
+
+import sys
+from pathlib import Path
+
+from isentrope.cli._measuring.exchange import Asked, Found
+from isentrope.cli._measuring.text import measure_bytes
 
 
-def _measure_file(file: str, asked: _Asked) -> _Found:
+def measure_file(file: str, asked: Asked) -> Found:
+    """Measure a file, or standard input where it is a lone ``-``."""
     if file == "-":
-        return _measure_bytes("-", sys.stdin.buffer.read(), asked)
+        return measure_bytes("-", sys.stdin.buffer.read(), asked)
     path = Path(file)
     if path.is_dir():
         raise ValueError(f"is a directory; name the files in it, as in {path / '*'}")
@@ -13,28 +22,36 @@ def _measure_file(file: str, asked: _Asked) -> _Found:
         start = stream.read(16)
     if not start:
         raise ValueError("is empty; there is nothing to measure")
-    reader = _BY_SUFFIX.get(path.suffix.lower()) or _by_start(start)
-    if reader is not None:
-        return reader(path, asked)
-    return _measure_bytes(file, path.read_bytes(), asked)
+    suffix = path.suffix.lower()
+    match suffix if suffix in _SUFFIXES else _suffix_by_start(start):
+        case ".csv" | ".tsv":
+            from isentrope.cli._measuring.tables import measure_csv
+
+            return measure_csv(path, asked)
+        case ".parquet" | ".pq":
+            from isentrope.cli._measuring.tables import measure_parquet
+
+            return measure_parquet(path, asked)
+        case ".npy" | ".npz":
+            from isentrope.cli._measuring.arrays import measure_arrays
+
+            return measure_arrays(path, asked)
+        case ".safetensors":
+            from isentrope.cli._measuring.tensors import measure_safetensors
+
+            return measure_safetensors(path, asked)
+        case _:
+            return measure_bytes(file, path.read_bytes(), asked)
 
 
-def _by_start(start: bytes) -> "Callable[[Path, _Asked], _Found] | None":
+_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".npy", ".npz", ".safetensors")
+
+
+def _suffix_by_start(start: bytes) -> str:
     if start.startswith(b"PAR1"):
-        return _measure_parquet
+        return ".parquet"
     if start.startswith(b"\x93NUMPY"):
-        return _measure_array
+        return ".npy"
     if len(start) > 9 and start[8:10] == b'{"' and int.from_bytes(start[:8], "little") < 100 << 20:
-        return _measure_safetensors
-    return None
-
-
-_BY_SUFFIX: "dict[str, Callable[[Path, _Asked], _Found]]" = {
-    ".csv": _measure_csv,
-    ".tsv": _measure_csv,
-    ".parquet": _measure_parquet,
-    ".pq": _measure_parquet,
-    ".npy": _measure_array,
-    ".npz": _measure_array,
-    ".safetensors": _measure_safetensors,
-}
+        return ".safetensors"
+    return ""

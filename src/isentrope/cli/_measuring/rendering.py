@@ -1,36 +1,55 @@
-"""x"""
+"""What the user sees: tables on a terminal, plain columns in a pipe, JSON, and a bar while a long file is read."""
 
-import x
+import sys
+from math import isfinite
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from isentrope.cli._measuring.exchange import Found
+from isentrope.measures import Estimate
 
 
-def _console() -> Console:
+def console() -> Console:
+    """Where tables are printed."""
     # Into a pipe nothing is wrapped or cut, so that other programs read whole lines.
     return Console() if sys.stdout.isatty() else Console(width=10_000, no_color=True)
 
 
-def _progress(long: bool) -> Progress:
+def progress(long: bool) -> Progress:
+    """A bar on standard error, if the work is long and someone looks."""
     errors = Console(stderr=True)
     return Progress(console=errors, transient=True, disable=not (long and errors.is_terminal))
 
 
-def _heading(key: str, asked: _Asked, broken: bool) -> str:
+def display_name(file: str) -> str:
+    """What a file is called on the screen."""
+    return "standard input" if file == "-" else file
+
+
+def _heading(key: str, unit: str, broken: bool) -> str:
     if key.endswith("*"):
-        key = f"{key[:-1]} ({asked.unit})"
+        key = f"{key[:-1]} ({unit})"
     return key.replace(" ", "\n") if broken else key
 
 
-def _show(console: Console, found: _Found, asked: _Asked) -> None:
+def show(console: Console, found: Found, unit: str) -> None:
+    """Print what a file holds; ``unit`` is that of its entropies."""
     if console.is_terminal:
-        _print(console, found, asked)
+        _print(console, found, unit)
     else:
         with console.capture() as captured:
-            _print(console, found, asked)
+            _print(console, found, unit)
         print("\n".join(line.rstrip() for line in captured.get().split("\n")), end="", flush=True)
 
 
-def _print(console: Console, found: _Found, asked: _Asked) -> None:
+def _print(console: Console, found: Found, unit: str) -> None:
     on_terminal = console.is_terminal
-    console.print(Text.assemble((_name(found.file), "bold"), ": ", found.holds))
+    console.print(Text.assemble((display_name(found.file), "bold"), ": ", found.holds))
     table = Table(
         box=box.SIMPLE_HEAD if on_terminal else None,
         padding=(0, 1, 0, 0),
@@ -45,7 +64,7 @@ def _print(console: Console, found: _Found, asked: _Asked) -> None:
     for key in shown:
         is_number = any(isinstance(row.get(key), int | float) for row in found.rows)
         table.add_column(
-            _heading(key, asked, broken=on_terminal),
+            _heading(key, unit, broken=on_terminal),
             justify="right" if is_number else "left",
             no_wrap=is_number,
             overflow="fold",
@@ -79,11 +98,13 @@ def _written(value: Any, with_error: bool = True) -> str:
             return str(value)
 
 
-def _as_json(found: _Found, asked: _Asked) -> dict[str, Any]:
+def as_json(found: Found, unit: str) -> dict[str, Any]:
+    """What a file holds in plain values; a number that is not finite becomes None."""
+
     def plain(value: Any) -> Any:
         if isinstance(value, Estimate):
             return value.to_dict()
         return value if not isinstance(value, float) or isfinite(value) else None
 
     rows = [{key.rstrip("*").replace(" ", "_"): plain(value) for key, value in row.items()} for row in found.rows]
-    return {"file": found.file, "holds": found.holds, "unit": asked.unit, "rows": rows, "notes": found.notes}
+    return {"file": found.file, "holds": found.holds, "unit": unit, "rows": rows, "notes": found.notes}

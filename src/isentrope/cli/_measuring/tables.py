@@ -1,33 +1,31 @@
-"""Tables: CSV, TSV and Parquet, each column as `columns` reads it.
-"""
+"""Tables: CSV, TSV and Parquet files, each column read as `columns` decides."""
 
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import csv, parquet
 
+from isentrope.cli._measuring.columns import Column, measure_column, methods_of, refuse_missing
+from isentrope.cli._measuring.exchange import Asked, Found
+from isentrope.cli._measuring.rendering import progress
 
-def _measure_csv(path: Path, asked: _Asked) -> _Found:
-    import pyarrow as pa
-    from pyarrow import csv
 
+def measure_csv(path: Path, asked: Asked) -> Found:
+    """Measure comma-separated values, or tab-separated ones in a .tsv; unquoted NA, null and the like are missing."""
+    is_tsv = path.suffix.lower() == ".tsv"
     try:
         table = csv.read_csv(
             path,
-            parse_options=csv.ParseOptions(
-                delimiter="\t" if path.suffix.lower() == ".tsv" else ",", newlines_in_values=True
-            ),
+            parse_options=csv.ParseOptions(delimiter="\t" if is_tsv else ",", newlines_in_values=True),
             convert_options=csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False),
         )
     except pa.ArrowException as error:
         raise ValueError(f"cannot be read as a table ({error})") from None
-    return _measure_table(path, table, "TSV" if path.suffix.lower() == ".tsv" else "CSV", asked)
+    return _measure_table(path, table, "TSV" if is_tsv else "CSV", asked)
 
 
-def _measure_parquet(path: Path, asked: _Asked) -> _Found:
-    import pyarrow as pa
-    from pyarrow import parquet
-
+def measure_parquet(path: Path, asked: Asked) -> Found:
+    """Measure Parquet, of which only the chosen columns are read."""
     try:
         with parquet.ParquetFile(path, memory_map=True) as source:
             table = source.read(columns=asked.chosen(source.schema_arrow.names, "column"))
@@ -36,16 +34,16 @@ def _measure_parquet(path: Path, asked: _Asked) -> _Found:
     return _measure_table(path, table, "Parquet", asked)
 
 
-def _measure_table(path: Path, table, kind: str, asked: _Asked) -> _Found:
+def _measure_table(path: Path, table: pa.Table, kind: str, asked: Asked) -> Found:
     chosen = asked.chosen(table.column_names, "column")
     if table.num_rows == 0:
         raise ValueError(f"has {table.num_columns} columns but no rows; there is nothing to measure")
-    columns = {name: _Column.of(table.column(index)) for index, name in enumerate(table.column_names) if name in chosen}
-    _refuse_missing(columns, table.num_rows, asked)
-    with _progress(table.num_rows * len(columns) > 10_000_000) as progress:
+    columns = {name: Column.of(table.column(index)) for index, name in enumerate(table.column_names) if name in chosen}
+    refuse_missing(columns, table.num_rows, asked)
+    with progress(table.num_rows * len(columns) > 10_000_000) as bar:
         rows = [
-            {"column": name, **_measure_column(name, column, asked)}
-            for name, column in progress.track(columns.items(), description=str(path), total=len(columns))
+            {"column": name, **measure_column(name, column, asked)}
+            for name, column in bar.track(columns.items(), description=str(path), total=len(columns))
         ]
     holds = f"{kind} table, {table.num_rows:,} rows and {table.num_columns:,} columns"
-    return _Found(str(path), holds, rows, _methods(rows))
+    return Found(str(path), holds, rows, methods_of(rows))

@@ -1,20 +1,56 @@
-"""Tensors of a safetensors file."""
+"""Tensors of a safetensors file, one read at a time.
+
+Floating numbers are samples of a density: the entropy of the values that are not zero, taken from a histogram over the
+cells of their first sixteen bits where it is fine and full enough, and from spacings where not. Numbers of one or two
+bytes, and all integers, are symbols as well: the entropy of what is stored, to compare with the bits it takes.
+"""
 
 import json
-import numpy as np
+from collections.abc import Iterator
+from math import isqrt, log, prod
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from scipy.special import xlogy
+
+from isentrope.cli._measuring.exchange import Asked, Found
+from isentrope.cli._measuring.rendering import progress
+from isentrope.measures import Estimate, differential_entropy, discrete_entropy
 
 # Multiplications that the effective rank of one tensor may cost; about a quarter of a second.
 _SPECTRUM_COST = 5e9
+
+# Values that are held as ordinary floats at once.
 _CHUNK = 1 << 22
+
+# Values of a tensor that the spacing estimator sorts, evenly taken.
+_SPACING_SAMPLES = 1 << 18
 
 # Values that a cell of a tensor's histogram must hold on average; the entropy is then within 0.004 nat on a Gaussian.
 _SAMPLES_PER_CELL = 20
 
+# Eight-bit floats are not here: NumPy has none, and they are measured as symbols alone.
+_STORED: dict[str, np.dtype] = {
+    "BF16": np.dtype("<u2"),
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+    "BOOL": np.dtype("u1"),
+    "U8": np.dtype("u1"),
+    "I8": np.dtype("i1"),
+    "U16": np.dtype("<u2"),
+    "I16": np.dtype("<i2"),
+    "U32": np.dtype("<u4"),
+    "I32": np.dtype("<i4"),
+    "U64": np.dtype("<u8"),
+    "I64": np.dtype("<i8"),
+}
 
-def _measure_safetensors(path: Path, asked: _Asked) -> _Found:
-    from safetensors import SafetensorError, safe_open
 
+def measure_safetensors(path: Path, asked: Asked) -> Found:
+    """Measure each tensor, or those that were asked for."""
     try:
         with safe_open(path, framework="np"):
             pass
@@ -28,10 +64,10 @@ def _measure_safetensors(path: Path, asked: _Asked) -> _Found:
     if not header:
         raise ValueError("holds no tensors; there is nothing to measure")
     chosen = asked.chosen(sorted(header), "tensor")
-    parameters = sum(int(np.prod(header[name]["shape"])) for name in chosen)
+    parameters = sum(prod(header[name]["shape"]) for name in chosen)
     rows: list[dict[str, Any]] = []
-    with _progress(parameters > 2_000_000) as progress:
-        for name in progress.track(chosen, description=path.name):
+    with progress(parameters > 2_000_000) as bar:
+        for name in bar.track(chosen, description=path.name):
             start, end = header[name]["data_offsets"]
             raw = np.memmap(path, np.uint8, "r", offset=8 + size + start, shape=end - start) if end > start else None
             rows.append({"tensor": name, **_measure_tensor(raw, header[name]["dtype"], header[name]["shape"], asked)})
@@ -43,10 +79,10 @@ def _measure_safetensors(path: Path, asked: _Asked) -> _Found:
         )
     if any(row["code*"] is not None for row in rows):
         notes.append("code: Shannon entropy of the stored numbers as symbols, to compare with the bits each takes")
-    return _Found(str(path), f"safetensors, {len(chosen)} tensors, {parameters:,} values", rows, notes)
+    return Found(str(path), f"safetensors, {len(chosen)} tensors, {parameters:,} values", rows, notes)
 
 
-def _measure_tensor(raw: np.ndarray | None, dtype: str, shape: list[int], asked: _Asked) -> dict[str, Any]:
+def _measure_tensor(raw: np.ndarray | None, dtype: str, shape: list[int], asked: Asked) -> dict[str, Any]:
     row: dict[str, Any] = {
         "shape": shape,
         "type": dtype,
@@ -61,7 +97,7 @@ def _measure_tensor(raw: np.ndarray | None, dtype: str, shape: list[int], asked:
     if raw is None:
         return row | {"note": "empty"}
     if dtype not in _STORED:
-        if len(raw) == int(np.prod(shape)):
+        if len(raw) == prod(shape):
             return row | {"code*": discrete_entropy(counts=np.bincount(raw), base=asked.base)}
         return row | {"note": f"{dtype} values are not measured"}
     stored = raw.view(_STORED[dtype])
@@ -87,28 +123,11 @@ def _measure_tensor(raw: np.ndarray | None, dtype: str, shape: list[int], asked:
         # Of the values that are not zero, as the entropy is: their sum and squares are those of all.
         others = len(stored) / (len(stored) - zeros)
         variance = others * (std**2 + mean**2) - (others * mean) ** 2
-        of_gaussian = 0.5 * log(2 * np.pi * np.e * variance) / unit_of(asked.base, "measure")[0]
+        of_gaussian = 0.5 * log(2 * np.pi * np.e * variance) / asked.nats
         row["below Gaussian*"] = round(of_gaussian - entropy.value, 4)
     if len(shape) == 2 and min(shape) > 1 and min(shape) ** 2 * max(shape) <= _SPECTRUM_COST:
         row["effective rank"] = _effective_rank(stored, dtype, shape)
     return row
-
-
-_STORED: dict[str, Any] = {
-    "BF16": np.dtype("<u2"),
-    "F16": np.dtype("<f2"),
-    "F32": np.dtype("<f4"),
-    "F64": np.dtype("<f8"),
-    "BOOL": np.dtype("u1"),
-    "U8": np.dtype("u1"),
-    "I8": np.dtype("i1"),
-    "U16": np.dtype("<u2"),
-    "I16": np.dtype("<i2"),
-    "U32": np.dtype("<u4"),
-    "I32": np.dtype("<i4"),
-    "U64": np.dtype("<u8"),
-    "I64": np.dtype("<i8"),
-}
 
 
 def _chunks(stored: np.ndarray, dtype: str) -> Iterator[np.ndarray]:
@@ -152,7 +171,7 @@ def _cell_widths(dtype: str) -> np.ndarray:
     return np.tile(widths, 2)
 
 
-def _tensor_entropy(stored: np.ndarray, dtype: str, codes: np.ndarray, std: float, asked: _Asked) -> Estimate | None:
+def _tensor_entropy(stored: np.ndarray, dtype: str, codes: np.ndarray, std: float, asked: Asked) -> Estimate | None:
     """Differential entropy of the non-zero values; None where they are too few or too alike to have a density.
 
     A histogram over the cells of `_cell_widths`, as the entropy of the cells plus the mean of ln width, needs no sort.
@@ -167,21 +186,16 @@ def _tensor_entropy(stored: np.ndarray, dtype: str, codes: np.ndarray, std: floa
     # A Gaussian in cells of a quarter of its deviation loses less than 0.003 nat.
     is_fine = n > 0 and np.exp(counts @ log_width / n) < std / 4
     if is_fine and len(counts) >= 32 and n >= _SAMPLES_PER_CELL * len(counts):
-        nats, unit = unit_of(asked.base, "measure")
         value = discrete_entropy(counts=counts, method="grassberger").value + float(counts @ log_width) / n
         local = log_width - np.log(counts / n)
         stderr = float(np.sqrt(counts @ (local - counts @ local / n) ** 2)) / n
-        return Estimate(value / nats, stderr / nats, unit=unit, method="histogram", n=n)
+        return Estimate(value / asked.nats, stderr / asked.nats, unit=asked.unit, method="histogram", n=n)
     values = np.concatenate(list(_chunks(stored[:: 1 + len(stored) // _SPACING_SAMPLES], dtype))).astype(np.float64)
     values = values[values != 0]
     if len(values) < 4:
         return None
     _, recurrences = np.unique(values, return_counts=True)
     return None if recurrences.max() > isqrt(len(values)) else differential_entropy(values, base=asked.base)
-
-
-# Values of a tensor that the spacing estimator sorts, evenly taken.
-_SPACING_SAMPLES = 1 << 18
 
 
 def _effective_rank(stored: np.ndarray, dtype: str, shape: list[int]) -> float:

@@ -6,10 +6,12 @@ take more than one byte, by bytes as well; anything else by bytes alone.
 
 from typing import Any
 
+from isentrope.cli._measuring.exchange import Asked, Found
 from isentrope.measures import compressed_size, text_entropies
 
 
-def _measure_bytes(file: str, data: bytes, asked: _Asked) -> _Found:
+def measure_bytes(file: str, data: bytes, asked: Asked) -> Found:
+    """Measure bytes, as text where they are text."""
     if asked.columns or asked.discrete or asked.numeric or asked.probabilities is not None or asked.axis is not None:
         raise ValueError(
             "is read as text or bytes, which have no columns or axes; table, array and tensor files are known by their "
@@ -72,4 +74,4 @@ def _measure_bytes(file: str, data: bytes, asked: _Asked) -> _Found:
     else:
         holds = f"UTF-8 text, {len(text):,} characters ({len(set(text)):,} distinct), "
         holds += "one byte each" if one_byte_each else f"{len(data):,} bytes"
-    return _Found(file, holds, rows, notes)
+    return Found(file, holds, rows, notes)
