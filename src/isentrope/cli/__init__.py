@@ -14,6 +14,8 @@ app = App(
     help="Measure, follow and control entropy.",
     version=isentrope.__version__,
     help_format="markdown",
+    # `main` says what an interrupt means; cyclopts would exit by itself, without a word.
+    suppress_keyboard_interrupt=False,
 )
 app.command("isentrope.cli.train:train", name="train")
 app.command("isentrope.cli.compare:compare", name="compare")
