@@ -123,7 +123,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_ones(tmp_path, m
         if len(steps) == 4:
             monkeypatch.setattr("isentrope.lab.checkpoint.save_file", full)
 
-    with pytest.raises(OSError, match="could not be written .*No space left on device.*; earlier ones are intact"):
+    with pytest.raises(OSError, match=r"could not be written .*No space left on device.*; earlier ones are intact"):
         run(QUICK, store, on_step=break_disk)
     assert [c.name for c in (store.path / "checkpoints").iterdir()] == ["step-000002"] or {
         c.name for c in (store.path / "checkpoints").iterdir()
@@ -177,6 +177,40 @@ def test_a_comparison_runs_in_processes_skips_what_is_done_and_tabulates(tmp_pat
     again = compare(experiments, tmp_path, jobs=2)
     assert [r.path for r in again] == [r.path for r in runs]
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/metrics.parquet")}
+
+
+def test_a_comparison_refuses_what_it_would_mix_up(tmp_path):
+    grpo = replace(QUICK, recipe="grpo", target_entropy=None, steps=1)
+    compare([grpo], tmp_path, jobs=1)
+    with pytest.raises(ValueError, match="grpo-s0 is a run of that name with another steps; choose another folder"):
+        compare([replace(grpo, steps=2)], tmp_path, jobs=1)
+    with pytest.raises(ValueError, match="grpo-s0 asked for more than once"):
+        compare([grpo, replace(grpo, task="addition")], tmp_path, jobs=1)
+    with pytest.raises(ValueError, match="jobs must be at least 1, got -1"):
+        compare([grpo], tmp_path, jobs=-1)
+
+
+def test_an_interrupted_comparison_keeps_each_run_s_progress(tmp_path):
+    long = replace(QUICK, recipe="grpo", target_entropy=None, steps=500, checkpoint_every=500, evaluate_every=0)
+    script = (
+        "import json, pathlib, sys; from isentrope.lab import Experiment, compare;"
+        f"compare([Experiment.from_dict(json.loads({json.dumps(json.dumps(long.to_dict()))}))],"
+        f" pathlib.Path({str(tmp_path)!r}), jobs=1)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("*-grpo-s0/metrics.parquet")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(2)
+    # A terminal's Ctrl-C reaches the whole process group.
+    os.killpg(process.pid, signal.SIGINT)
+    process.wait(timeout=60)
+    (path,) = tmp_path.glob("*-grpo-s0")
+    newest = int(checkpoints(path / "checkpoints")[-1].name.removeprefix("step-"))
+    assert 0 < newest < 500
+    assert RunStore.open(path).last_step == newest
 
 
 def test_a_failed_run_is_named_after_the_others_are_done(tmp_path):

@@ -1,11 +1,13 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 import torch
 
 from isentrope.lab import Countdown, EntropyProbe, TinyTransformer, Trainer, TrainerSettings, score
 from isentrope.policy import recipes
-from isentrope.policy.regularizers import KLPenalty
+from isentrope.policy.controllers import Linear, ProportionalIntegral
+from isentrope.policy.regularizers import EntropyBonus, KLPenalty
 from isentrope.policy.rollout import Tempered
 from isentrope.policy.selection import TopEntropy
 
@@ -134,6 +136,77 @@ def test_an_output_activation_is_what_the_policy_is_scored_with():
     torch.testing.assert_close(activated, plain)
 
 
+def test_an_activated_policy_is_on_policy_with_itself_at_every_update():
+    doubled = recipes.grpo().with_(output_activation=lambda logits: 2 * logits)
+    metrics = trainer(doubled, epochs=2, learning_rate=1e-9, probe_every=0).step()
+    assert metrics["ratio_deviation"] < 1e-4
+    # The entropy that is reported and controlled is that of the policy that is trained.
+    assert metrics["entropy"] < trainer(probe_every=0).step()["entropy"] - 0.1
+
+
+def test_rewards_may_be_counted_in_integers_or_truth_values():
+    class Counted(Countdown):
+        def reward(self, problem, completion):
+            return completion[:1].isdigit()
+
+    model = TinyTransformer(width=16, layers=1, heads=2, seed=1)
+    one = Trainer(model, Counted(), recipes.grpo(), SETTINGS)
+    assert one.step()["loss"] == pytest.approx(0, abs=1e-5)
+    assert one.last_rewards.dtype == torch.float32
+
+
+def test_reported_coefficients_and_targets_are_those_that_acted():
+    scheduled = recipes.grpo().adding(regularizers=EntropyBonus(Linear(1.0, 0.0, steps=2)))
+    one = trainer(scheduled, probe_every=0)
+    assert [one.step()["coefficient/regularizers[0].coefficient"] for _ in range(3)] == [1.0, 0.5, 0.0]
+    falling = trainer(recipes.entropy_target(target=Linear(2.0, 1.0, steps=2)), probe_every=0)
+    assert [falling.step()["target_entropy"] for _ in range(3)] == [2.0, 1.5, 1.0]
+
+
+def test_controllers_survive_a_window_that_a_filter_emptied():
+    class Hopeless(Countdown):
+        def reward(self, problem, completion):
+            return 0.0
+
+    objective = recipes.dapo().adding(regularizers=EntropyBonus(ProportionalIntegral(target=1.0)))
+    one = Trainer(TinyTransformer(width=16, layers=1, heads=2), Hopeless(), objective, replace(SETTINGS, windows=2))
+    one.step()
+    assert one.step_count == 1
+
+
+def test_windows_are_never_empty():
+    sizes = []
+    one = trainer(prompts_per_step=5, windows=4, probe_every=0)
+    update = one._update
+    one._update = lambda window, rollouts, rows, plan, first: (
+        sizes.append(len(rows)), update(window, rollouts, rows, plan, first)
+    )[1]  # fmt: skip
+    one.step()
+    assert sum(sizes) == 20
+    assert min(sizes) == 4
+
+
+def test_parts_get_the_statistics_that_they_need_in_both_stages():
+    seen = []
+
+    @dataclass(frozen=True)
+    class Weigh:
+        needs: ClassVar[frozenset[str]] = frozenset({"varentropy"})
+
+        def prepare(self, batch, generator):
+            seen.append(batch.extras["varentropy"])
+            return batch.mask
+
+        def __call__(self, batch, prepared):
+            assert batch.extras["varentropy"].requires_grad
+            seen.append(batch.extras["varentropy"].detach())
+            return torch.ones_like(batch.old_log_probs)
+
+    trainer(recipes.grpo().adding(token_weight=Weigh()), probe_every=0).step()
+    torch.testing.assert_close(seen[0], seen[1], atol=1e-5, rtol=1e-4)
+    assert seen[0].max() > 0.01
+
+
 def test_a_batch_without_anything_to_learn_changes_nothing():
     class Hopeless(Countdown):
         def reward(self, problem, completion):
@@ -153,6 +226,9 @@ def test_a_batch_without_anything_to_learn_changes_nothing():
         ({"group_size": 0}, "group_size must be at least 1, got 0"),
         ({"temperature": 0.0}, "temperature must be positive"),
         ({"windows": 5}, "windows must not exceed prompts_per_step"),
+        ({"micro_batch_size": 0}, "micro_batch_size must be at least 1, or None, got 0"),
+        ({"seed": -1}, "seed must not be negative, got -1"),
+        ({"statistics": "curent"}, "must be 'rollout' or 'current'"),
     ],
 )
 def test_settings_are_checked(changes, message):

@@ -114,3 +114,8 @@ def test_overlong_penalty_has_the_three_pieces_of_dapo():
     mask = torch.arange(12) < torch.tensor([6, 8, 10, 12])[:, None]
     batch = rewarded([1, 1, 1, 1], [0, 0, 0, 0], mask)
     assert OverlongPenalty(maximum_length=10, cache=4)(batch).tolist() == [1, 0.5, 0, 0]
+
+
+def test_overlong_penalty_needs_a_slope():
+    with pytest.raises(ValueError, match="cache must lie between 1 and maximum_length = 4, got 0"):
+        OverlongPenalty(4, 0)

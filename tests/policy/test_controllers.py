@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from isentrope.policy.controllers import Cosine, Linear, ProportionalIntegral, StepTowards
@@ -46,9 +48,19 @@ def test_schedules_start_end_and_fall_monotonically(schedule):
     assert values[0] == 2.0
     assert values[10:] == [-1.0] * 5
     assert values[5] == pytest.approx(0.5)
-    assert all(a > b for a, b in zip(values[:10], values[1:11], strict=True))
+    assert all(a > b for a, b in itertools.pairwise(values[:11]))
 
 
 def test_missing_metric_is_named():
     with pytest.raises(ValueError, match="no metric 'entropy' to follow; there are loss"):
-        ProportionalIntegral(1.0).update({"integral": 0.0, "output": 0.0}, {"loss": 1.0}, 0)
+        ProportionalIntegral(1.0).update({"integral": 0.0, "output": 0.0}, {"loss": 1.0}, 1)
+
+
+def test_metrics_that_are_not_numbers_are_refused_before_they_are_remembered():
+    with pytest.raises(ValueError, match="the metric 'entropy' is nan"):
+        ProportionalIntegral(1.0).update({"integral": 0.0, "output": 0.0}, {"entropy": float("nan")}, 1)
+
+
+def test_a_schedule_needs_a_step():
+    with pytest.raises(ValueError, match="Linear: steps must be at least 1, got 0"):
+        Linear(1.0, 0.0, steps=0)

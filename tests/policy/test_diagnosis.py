@@ -32,6 +32,12 @@ def test_a_target_is_judged_over_the_second_half():
     assert "collapse" not in str(missed)
 
 
+def test_a_controller_at_its_lower_limit_is_named_too():
+    coefficient = np.maximum(-np.arange(60) / 10, -0.5)
+    missed = diagnose(run(target_entropy=np.full(60, 0.05), **{"coefficient/regularizers[0]": coefficient}))
+    assert "stood at its limit" in str(missed)
+
+
 def test_predictions_that_do_not_agree_are_said_so():
     rng = np.random.default_rng(0)
     predicted = rng.normal(size=60)

@@ -137,7 +137,7 @@ def test_grpo_loss_by_hand():
 
 
 def test_dropped_rows_and_unselected_tokens_leave_the_denominators_but_not_the_metrics():
-    batch, logits = make_batch(rows=4, group_size=2, seed=10)
+    batch, _logits = make_batch(rows=4, group_size=2, seed=10)
     batch = batch.with_(rewards=torch.tensor([1.0, 0, 1, 1]).double())
     objective = recipes.dapo().with_(selection=TopEntropy(0.5))
     prepared, metrics = objective.prepare(batch, objective.start())
@@ -152,7 +152,7 @@ def test_dropped_rows_and_unselected_tokens_leave_the_denominators_but_not_the_m
 
 
 def test_clip_cov_drops_as_many_candidates_as_asked_and_keeps_the_denominator():
-    batch, logits = make_batch(rows=16, seed=11)
+    batch, _logits = make_batch(rows=16, seed=11)
     objective = recipes.clip_cov(fraction=0.1, low=0.2, high=5.0)
     state = objective.start(seed=1)
     prepared, _ = objective.prepare(batch, state)
@@ -202,7 +202,7 @@ def test_needs_are_collected_from_every_depth():
 
 
 def test_missing_tensors_are_named():
-    batch, logits = make_batch()
+    batch, _logits = make_batch()
     objective = recipes.entropy_bonus(0.1)
     prepared, _ = objective.prepare(batch, objective.start())
     with pytest.raises(ValueError, match="must come from prepare"):
@@ -282,6 +282,8 @@ class KeepSign:
 class HistoryBand(Stateful):
     """A part that turns its history into a plain part (the shape of EPO)."""
 
+    needs: ClassVar[frozenset[str]] = frozenset({"entropy_grad"})
+
     def start(self):
         return {"history": []}
 
@@ -315,6 +317,125 @@ def test_slots_carry_parts_with_full_logits_row_filters_and_histories():
         state = objective.control(state, {"entropy": entropy})
         assert objective.at(state).regularizers[0].coefficient == pytest.approx((0, 0, 0.2)[step])
         state = State.from_dict(json.loads(json.dumps(state.next_step().to_dict())))
+
+
+@dataclass(frozen=True)
+class FollowsLongest(Stateful):
+    """A schedule that follows what it counts itself (the shape of ARES)."""
+
+    def start(self):
+        return {"longest": 0.0}
+
+    def observe(self, batch):
+        return Tally().add("longest", batch.lengths.max().double())
+
+    def at(self, memory, step):
+        return memory["longest"]
+
+    def update(self, memory, metrics, step):
+        return {"longest": metrics["longest"]}
+
+
+def test_stateful_parts_follow_what_they_observe_on_the_whole_batch():
+    batch, _ = make_batch()
+    objective = recipes.entropy_bonus(FollowsLongest())
+    state = objective.start()
+    _, metrics = objective.prepare(batch, state)
+    state = objective.control(state, metrics.means())
+    assert objective.at(state).regularizers[0].coefficient == int(batch.lengths.max())
+
+
+def test_controllers_see_the_last_loss_beside_the_whole_batch():
+    batch, logits = make_batch()
+    controller = ProportionalIntegral(target=0.0, proportional=1.0, metric="clip_fraction_high")
+    objective = recipes.grpo(epsilon=0.01).adding(regularizers=EntropyBonus(controller))
+    state = objective.start()
+    prepared, metrics = objective.prepare(batch, state)
+    state = objective.control(state, metrics.means())
+    assert objective.at(state).regularizers[0].coefficient == 0.0
+    _, tally = objective.loss(with_current(prepared.with_totals(), logits.requires_grad_()), state)
+    assert tally.means()["clip_fraction_high"] > 0
+    state = State.from_dict(json.loads(json.dumps(state.next_step(tally.means()).to_dict())))
+    state = objective.control(state, metrics.means())
+    assert objective.at(state).regularizers[0].coefficient == pytest.approx(tally.means()["clip_fraction_high"])
+
+
+@dataclass(frozen=True)
+class KeepHalf:
+    """A random row filter (the shape of soft acceptance)."""
+
+    def prepare(self, batch, generator):
+        return torch.rand(len(batch.rewards), generator=generator) < 0.5
+
+
+def test_parts_left_of_the_bar_may_ask_for_randomness():
+    batch, _ = make_batch(rows=32)
+    objective = recipes.grpo().adding(row_filter=KeepHalf())
+    state = objective.start(seed=2)
+    first, _ = objective.prepare(batch, state)
+    again, _ = objective.prepare(batch, state)
+    later, _ = objective.prepare(batch, state.next_step())
+    assert torch.equal(first.mask, again.mask)
+    assert not torch.equal(first.mask, later.mask)
+    assert 4 < int(first.mask.any(-1).sum()) < 28
+
+
+def test_groups_are_dropped_by_correctness_not_by_shaped_rewards():
+    batch, _ = make_batch(rows=4, group_size=4, seed=3)
+    batch = batch.with_(rewards=torch.ones(4).double())
+    objective = recipes.dapo(maximum_length=5, cache=4)
+    prepared, _ = objective.prepare(batch, objective.start())
+    assert len(prepared.rewards.unique()) > 1
+    assert not prepared.mask.any()
+
+
+def test_padding_does_not_change_a_loss_over_a_constant_length():
+    batch, logits = make_batch()
+    wide = {name: torch.nn.functional.pad(getattr(batch, name), (0, 3)) for name in (
+        "mask", "old_log_probs", "old_entropy", "reference_log_probs", "token_ids")}  # fmt: skip
+    objective = recipes.dr_grpo()
+    losses = []
+    for each, z in ((batch, logits), (batch.with_(**wide), torch.nn.functional.pad(logits, (0, 0, 0, 3)))):
+        prepared, _ = objective.prepare(each, objective.start())
+        losses.append(objective.loss(with_current(prepared.with_totals(width=16), z), objective.start())[0])
+    torch.testing.assert_close(*losses)
+
+
+def test_tensors_that_would_be_misread_are_refused():
+    batch, logits = make_batch(rows=6, width=6, group_size=3)
+    with pytest.raises(ValueError, match="rewards must be floating point, got torch\\.int64"):
+        batch.with_(rewards=batch.rewards.long())
+    grpo = recipes.grpo()
+    with pytest.raises(ValueError, match="rewards must be finite, got nan in row 2"):
+        grpo.prepare(batch.with_(rewards=batch.rewards.index_fill(0, torch.tensor([2]), torch.nan)), grpo.start())
+    for slot in ("shaping", "selection"):
+        # A square batch, where a row vector would pass for a column.
+        with pytest.raises(ValueError, match=rf"{slot}\[0\]: must give the shape \(6, 6\), got \(6,\)"):
+            grpo.adding(**{slot: lambda b: b.rewards > 0}).prepare(batch, grpo.start())
+    weighted = grpo.adding(token_weight=lambda b: b.rewards)
+    prepared, _ = weighted.prepare(batch, weighted.start())
+    with pytest.raises(ValueError, match=r"token_weight\[0\]: must give"):
+        weighted.loss(with_current(prepared.with_totals(), logits), weighted.start())
+    paid = recipes.entropy_bonus(0.1)
+    prepared, _ = paid.prepare(batch, paid.start())
+    with pytest.raises(ValueError, match="needs the gradient of the entropy"):
+        paid.loss(with_current(prepared.with_totals(), logits), paid.start())
+
+
+def test_a_stateful_part_must_declare_what_it_stands_for_needs():
+    @dataclass(frozen=True)
+    class Hides(Stateful):
+        def at(self, memory, step):
+            return EntropyBonus(0.1)
+
+    objective = recipes.grpo().adding(regularizers=Hides())
+    with pytest.raises(ValueError, match="stands for one that needs \\['entropy_grad'\\]"):
+        objective.at(objective.start())
+
+
+def test_control_refuses_the_state_of_another_objective():
+    with pytest.raises(ValueError, match="start a new state"):
+        recipes.entropic(target=0.3).control(recipes.grpo().start(), {"entropy": 1.0})
 
 
 def test_unknown_needs_are_refused_at_construction():

@@ -66,3 +66,10 @@ def test_aggregations_by_hand():
     assert sequence_sum(matrix, mask, window).item() == pytest.approx(7 / 2)
     assert SequenceSumOver(5)(matrix, mask, window).item() == pytest.approx(7 / 10)
     assert SequenceSumOver()(matrix, mask, window).item() == pytest.approx(7 / 6)
+
+
+def test_the_dual_clip_counts_as_a_clip_because_it_removes_the_gradient():
+    batch = tokens([[5.0, 2.0]], [[-1, -1]])
+    surrogate = ClippedRatio(dual_clip=3.0)
+    gradient = torch.autograd.grad(surrogate(batch).sum(), batch.log_probs)[0]
+    assert (gradient == 0).tolist() == surrogate.clipped(batch).tolist() == [[True, False]]

@@ -26,7 +26,7 @@ app.command("isentrope.cli.papers:cite", name="cite")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; a user's mistake gives one line on stderr and exit code 2, without a traceback.
+    """Run the command line; a user's mistake gives one line on stderr and exit code 2, a failure exit code 1.
 
     Set ``ISENTROPE_TRACEBACK=1`` to see the traceback of an error all the same.
     """
@@ -48,6 +48,11 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         errors.print(f"isentrope: {_one_line(error)}", style="red", markup=False)
         sys.exit(2)
+    except (RuntimeError, ArithmeticError) as error:
+        if os.environ.get("ISENTROPE_TRACEBACK"):
+            raise
+        errors.print(f"isentrope: {_one_line(error)} (ISENTROPE_TRACEBACK=1 shows where)", style="red", markup=False)
+        sys.exit(1)
     except KeyboardInterrupt:
         errors.print("isentrope: interrupted", style="red")
         sys.exit(130)

@@ -1,30 +1,22 @@
 """The command `compare`: several recipes on one footing."""
 
 import json as json_format
+import signal
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from isentrope.cli.train import base_experiment
-from isentrope.lab.comparison import COLUMNS, table, with_seeds
 from isentrope.lab.comparison import compare as compare_runs
+from isentrope.lab.comparison import table, with_seeds
 from isentrope.policy import recipes as known_recipes
 from isentrope.report import write_report
-
-_HEADINGS = {
-    "reward_end": "reward",
-    "pass@1": "pass@1",
-    "pass@8": "pass@8",
-    "entropy_start": "entropy\nat start",
-    "entropy_end": "entropy\nat end",
-    "target_distance": "distance\nto target",
-    "tokens_per_second": "tokens/s",
-}
 
 
 def compare(
@@ -99,6 +91,10 @@ def compare(
         def show(done: int, total: int, running: list[str]) -> None:
             status.plain = f"{done} of {total} runs done" + "".join(f"\n  {line}" for line in running)
 
+        def stop(number, frame):
+            raise KeyboardInterrupt
+
+        signal.signal(signal.SIGTERM, stop)
         try:
             runs = compare_runs(experiments, folder, jobs=jobs, on_change=show)
         except KeyboardInterrupt:
@@ -117,11 +113,19 @@ def compare(
             ).replace("NaN", "null")
         )
         return
-    shown = Table("recipe", *(_HEADINGS[name] for name in COLUMNS), title=f"{seeds} seeds, means ± standard errors")
-    for column in shown.columns[1:]:
-        column.justify = "right"
+    shown = Table(box=box.SIMPLE_HEAD, title=f"{seeds} seeds, means ± standard errors", padding=(0, 1))
+    shown.add_column("recipe", overflow="fold")
+    for heading in ("reward", "pass@1", "pass@8", "entropy", "off target", "tokens/s"):
+        shown.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        shown.add_row(row.recipe, *(str(row.cells[name]) for name in COLUMNS))
+        cells = row.cells
+        shown.add_row(
+            row.recipe,
+            *(f"{cells[name]:.2f}" for name in ("reward_end", "pass@1", "pass@8")),
+            f"{cells['entropy_start'].mean:.2f}→{cells['entropy_end'].mean:.2f}",
+            f"{cells['target_distance']:.3f}",
+            f"{cells['tokens_per_second'].mean:,.0f}",
+        )
     console = Console()
     console.print(shown)
     if find_spec("plotly"):

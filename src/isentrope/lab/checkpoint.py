@@ -74,7 +74,8 @@ def restore(checkpoint: Path, trainer: Trainer) -> None:
     try:
         state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
         moments = load_file(checkpoint / "optimizer.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
+        objective, step_count = State.from_dict(state["objective"]), int(state["step_count"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise _damaged(checkpoint, error) from error
     entries: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in moments.items():
@@ -82,9 +83,8 @@ def restore(checkpoint: Path, trainer: Trainer) -> None:
         entries.setdefault(int(index), {})[key] = value
     groups = trainer.optimizer.state_dict()["param_groups"]
     trainer.optimizer.load_state_dict({"state": entries, "param_groups": groups})
-    trainer.state = State.from_dict(state["objective"])
-    trainer.objective.at(trainer.state)
-    trainer.step_count = state["step_count"]
+    trainer.state, trainer.step_count = objective, step_count
+    trainer.objective.at(objective)
 
 
 def _damaged(checkpoint: Path, error: Exception) -> ValueError:

@@ -4,18 +4,20 @@ Each run is an ordinary training run in its own process and its own folder, so a
 where it was, and `isentrope report` reads its runs like any others.
 """
 
+import json
 import math
 import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from isentrope.lab.experiment import Experiment, initial_policy
+from isentrope.lab.experiment import WARM_START_STEPS, Experiment, initial_policy
 from isentrope.report.store import RunStore, list_runs
 
 COLUMNS = (
@@ -37,11 +39,12 @@ class Cell:
     mean: float
     stderr: float
 
-    def __str__(self) -> str:
+    def __format__(self, specification: str) -> str:
+        """The mean, and its error where there is one, each by the specification of a number."""
         if math.isnan(self.mean):
             return "–"
-        digits = 0 if abs(self.mean) >= 100 else 3
-        return f"{self.mean:.{digits}f}" + ("" if math.isnan(self.stderr) else f"±{self.stderr:.{digits}f}")
+        error = "" if math.isnan(self.stderr) else f"±{self.stderr:{specification}}"
+        return f"{self.mean:{specification}}{error}"
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,25 @@ def run_name(experiment: Experiment) -> str:
 
 
 def found(folder: Path, experiment: Experiment) -> RunStore | None:
-    """The run of this experiment in a folder, if there is one."""
+    """The run of this experiment in a folder, if there is one.
+
+    Raises:
+        ValueError: if there is a run of that name with other settings.
+    """
+    asked = json.loads(json.dumps(experiment.to_dict()))
     for path in reversed(list_runs(folder)):
+        if not path.name.partition("-")[2].partition("-")[2].startswith(run_name(experiment)):
+            continue
         store = RunStore.open(path)
-        if store.config.get("name") == run_name(experiment):
-            return store
+        if store.config.get("name") != run_name(experiment):
+            continue
+        stored = store.config.get("experiment", {})
+        other = sorted(key for key in asked if key != "start" and asked[key] != stored.get(key))
+        if other:
+            raise ValueError(
+                f"{path} is a run of that name with another {', '.join(other)}; choose another folder, or delete it"
+            )
+        return store
     return None
 
 
@@ -94,9 +111,20 @@ def compare(
     Raises:
         RuntimeError: if a run failed, with the last line that it printed; the others are finished first.
     """
-    jobs = jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or os.cpu_count() or 1
+    if jobs is None:
+        jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}")
+    twice = [name for name, count in Counter(map(run_name, experiments)).items() if count > 1]
+    if twice:
+        raise ValueError(f"compare: {', '.join(twice)} asked for more than once")
     folder.mkdir(parents=True, exist_ok=True)
-    started = [_with_start(experiment, folder) for experiment in experiments]
+    for experiment in experiments:
+        found(folder, experiment)
+    started = []
+    for experiment in experiments:
+        on_change(0, len(experiments), [f"a policy to start from, seed {experiment.settings.seed}"])
+        started.append(_with_start(experiment, folder))
     waiting = [e for e in started if not ((run := found(folder, e)) and run.summary.get("finished"))]
     done, failures = len(started) - len(waiting), []
     running: dict[subprocess.Popen, tuple[Experiment, Path]] = {}
@@ -156,7 +184,8 @@ def _with_start(experiment: Experiment, folder: Path) -> Experiment:
     """The experiment from a stored warm-started policy, where a warm start is due."""
     if experiment.start or experiment.model != "tiny" or experiment.warm_start_steps == 0:
         return experiment
-    start = folder / "start" / f"{experiment.task}-s{experiment.settings.seed}".replace(":", "-")
+    steps = WARM_START_STEPS if experiment.warm_start_steps is None else experiment.warm_start_steps
+    start = folder / "start" / f"{experiment.task}-{steps}-s{experiment.settings.seed}".replace(":", "-")
     if not start.is_dir():
         # Under another name until it is whole, so that an interrupted warm start is made again.
         partial = start.with_name(f".{start.name}.partial")
@@ -173,8 +202,10 @@ def _launched(experiment: Experiment, folder: Path, log: Path) -> subprocess.Pop
     command = [sys.executable, "-m", "isentrope", "train", "--resume", str(run.path), "--quiet"]
     with log.open("w", encoding="utf-8") as output:
         return subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
-        )
+            command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
+            # Ctrl-C in a terminal is ours alone; each run is then asked once to stop after its step.
+            start_new_session=True,
+        )  # fmt: skip
 
 
 def _described(folder: Path, experiment: Experiment) -> str:

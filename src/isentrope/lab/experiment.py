@@ -163,7 +163,12 @@ def run(
         )
     flushed = time.monotonic()
     while trainer.step_count < experiment.steps:
-        row: dict[str, float] = {"step": trainer.step_count + 1, **trainer.step()}
+        try:
+            row: dict[str, float] = {"step": trainer.step_count + 1, **trainer.step()}
+        except FloatingPointError:
+            # What led to the divergence is what one wants to look at.
+            store.flush()
+            raise
         step, last = trainer.step_count, trainer.step_count == experiment.steps
         if last or (experiment.evaluate_every and step % experiment.evaluate_every == 0):
             on_phase("evaluation", 0, 1)

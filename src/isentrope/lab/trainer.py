@@ -26,6 +26,11 @@ from isentrope.lab.tasks import Problem, Task
 from isentrope.policy import Objective, RolloutPlan, State, Tally, TokenBatch
 from isentrope.policy.dynamics import concentration, covariance_parts, token_entropy_change
 
+STATISTICS = frozenset(
+    {"varentropy", "collision_probability", "top_k_mass", "max_probability", "probability_covariance"}
+)
+"""Token statistics that a part may need beyond log-probability and entropy."""
+
 
 @dataclass(frozen=True)
 class TrainerSettings:
@@ -66,6 +71,14 @@ class TrainerSettings:
         for name in ("prompts_per_step", "group_size", "windows", "epochs", "probe_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("micro_batch_size", "max_new_tokens"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, or None, got {getattr(self, name)}")
+        for name in ("probe_every", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.statistics not in ("rollout", "current"):
+            raise ValueError(f"statistics must be 'rollout' or 'current', got {self.statistics!r}")
         for name in ("temperature", "learning_rate", "maximum_gradient_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
@@ -112,6 +125,7 @@ class Trainer:
         )
         # Dropout would make the scored policy another one than the sampled one.
         model.eval()
+        self.max_new_tokens = settings.max_new_tokens or task.max_new_tokens
         self.state: State = objective.start(settings.seed)
         self.step_count = 0
         self.last_rollouts: Rollouts | None = None
@@ -130,26 +144,29 @@ class Trainer:
         probing = settings.probe_every and self.step_count % settings.probe_every == 0
         probe = self._probe(rollouts) if probing else None
 
-        seen, tally, losses, norms = whole, Tally(), [], []
+        outputs = ("log_probs", "entropy", *sorted(objective.needs & STATISTICS))
+        seen, tally, losses, norms, acted = whole.means(), Tally(), [], [], self.state
         groups = torch.arange(len(raw.mask)) // plan.group_size
-        share = -(-settings.prompts_per_step // settings.windows)
+        window_of = groups * settings.windows // settings.prompts_per_step
         for update in range(settings.epochs * settings.windows):
             if update and settings.statistics == "current":
-                prepared, seen = objective.prepare(self._scored(raw, rollouts, plan), self.state)
-            self.state = objective.control(self.state, seen.means())
-            window = torch.nonzero(groups // share == update % settings.windows).squeeze(-1)
-            loss, seen, norm = self._update(prepared.rows(window).with_totals(), rollouts, window, plan, update == 0)
-            tally, losses, norms = tally + seen, [*losses, loss], [*norms, norm]
-            self.state = self.state.next_step()
+                prepared, again = objective.prepare(self._scored(raw, rollouts, plan, outputs), self.state)
+                seen = again.means()
+            acted = self.state = objective.control(self.state, seen)
+            window = torch.nonzero(window_of == update % settings.windows).squeeze(-1)
+            counted = prepared.rows(window).with_totals(width=self.max_new_tokens)
+            loss, part, norm = self._update(counted, rollouts, window, plan, update == 0)
+            tally, losses, norms = tally + part, [*losses, loss], [*norms, norm]
+            self.state = self.state.next_step(part.means())
         self.step_count += 1
 
         if probe is not None:
             metrics |= probe.changes()
         seconds = time.perf_counter() - started
         tokens = int(rollouts.mask.sum())
-        target = objective.target(self.state)
-        metrics |= {name: value for name, value in tally.means().items() if name != "entropy"}
-        metrics |= {f"coefficient/{path}": value for path, value in objective.coefficients(self.state).items()}
+        target = objective.target(acted)
+        metrics |= tally.means()
+        metrics |= {f"coefficient/{path}": value for path, value in objective.coefficients(acted).items()}
         metrics |= {
             "loss": float(np.mean(losses)),
             "gradient_norm": float(np.mean(norms)),
@@ -182,12 +199,13 @@ class Trainer:
         rollouts = sample(
             self.model,
             [problem.prompt for problem in repeated],
-            max_new_tokens=settings.max_new_tokens or self.task.max_new_tokens,
+            max_new_tokens=self.max_new_tokens,
             temperature=plan.temperature,
             generator=torch.Generator().manual_seed(_derived(settings.seed, "rollouts", self.step_count)),
         )
         rewards = torch.tensor(
             [self.task.reward(p, text) for p, text in zip(repeated, rollouts.completions, strict=True)],
+            dtype=torch.float32,
             device=rollouts.mask.device,
         )
         self.last_rollouts, self.last_rewards = rollouts, rewards
@@ -203,6 +221,11 @@ class Trainer:
             assert self.reference is not None
             reference = self._in_pieces(self.reference, rollouts, plan.temperature, ("log_probs",))
             batch = batch.with_(reference_log_probs=reference["log_probs"])
+        statistics = tuple(sorted(self.objective.needs & STATISTICS))
+        if statistics or self.objective.output_activation is not None:
+            # The sampler knows neither these statistics nor the activated policy: score the batch once more.
+            batch = self._scored(batch, rollouts, plan, ("log_probs", "entropy", *statistics))
+            batch = batch.with_(old_log_probs=batch.log_probs, old_entropy=batch.entropy, log_probs=None, entropy=None)
         return rollouts, batch
 
     @torch.no_grad()
@@ -218,8 +241,10 @@ class Trainer:
         ]
         return {name: torch.cat([getattr(piece, name) for piece in pieces]) for name in outputs}
 
-    def _scored(self, raw: TokenBatch, rollouts: Rollouts, plan: RolloutPlan) -> TokenBatch:
-        return raw.with_(**self._in_pieces(self.model, rollouts, plan.temperature, ("log_probs", "entropy")))
+    def _scored(self, raw: TokenBatch, rollouts: Rollouts, plan: RolloutPlan, outputs: tuple[str, ...]) -> TokenBatch:
+        scores = self._in_pieces(self.model, rollouts, plan.temperature, outputs)
+        statistics = {name: scores.pop(name) for name in outputs if name in STATISTICS}
+        return raw.with_(**scores, extras={**raw.extras, **statistics})
 
     def _update(
         self, window: TokenBatch, rollouts: Rollouts, rows: Tensor, plan: RolloutPlan, first: bool
@@ -227,8 +252,9 @@ class Trainer:
         """One optimiser step on a window: its loss, tally and gradient norm."""
         needs = self.objective.needs
         activation = self.objective.at(self.state).output_activation
-        # The entropy is needed for control from the second optimiser step on; before that the sampler's is exact.
+        # From the second optimiser step on the policy is no longer the sampler, whose entropy is known.
         updates = self.settings.epochs * self.settings.windows
+        statistics = tuple(sorted(needs & STATISTICS))
         outputs = ("log_probs", "entropy") if updates > 1 or needs & {"entropy", "entropy_grad"} else ("log_probs",)
         self.optimizer.zero_grad(set_to_none=True)
         total, tally = 0.0, Tally()
@@ -241,13 +267,14 @@ class Trainer:
                 self.model,
                 rollouts.rows(rows[index.cpu()]),
                 temperature=plan.temperature,
-                outputs=outputs,
+                outputs=(*outputs, *statistics),
                 need_logits="logits" in needs,
                 activation=activation,
             )
             micro = window.rows(index).with_(
                 log_probs=scores.log_probs,
                 entropy=scores.entropy if "entropy_grad" in needs else _detached(scores.entropy),
+                extras={**window.rows(index).extras, **{name: getattr(scores, name) for name in statistics}},
                 logits=None if scores.logits is None else lambda logits=scores.logits: logits,
             )
             if first:

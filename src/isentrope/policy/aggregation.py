@@ -54,7 +54,7 @@ class SequenceSumOver:
     As in TRL; verl's ``seq-mean-token-sum-norm`` divides by ``C`` alone, which scales the learning rate with the batch.
 
     Args:
-        length: ``C``, usually the longest response allowed; the window's padded width if not given.
+        length: ``C``; if not given, the window's ``width``, which hosts set to the longest response allowed.
 
     References:
         Liu et al., Dr. GRPO, arXiv 2503.20783.

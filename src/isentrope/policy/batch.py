@@ -22,7 +22,7 @@ class TokenBatch:
 
     Attributes:
         mask: ``[B, T]`` true where the policy chose the token (end-of-sequence included, padding and tool output not).
-        rewards: ``[B]`` outcome rewards.
+        rewards: ``[B]`` outcome rewards, floating point.
         group_ids: ``[B]`` equal for responses to the same prompt; any integers, in any order.
         old_log_probs: ``[B, T]`` log-probability of each token under the policy that sampled it; no gradient.
         old_entropy: ``[B, T]`` entropy of that policy at each position; no gradient.
@@ -30,13 +30,15 @@ class TokenBatch:
         entropy: ``[B, T]`` of the current policy; carries a gradient if a part needs ``"entropy_grad"``.
         reference_log_probs: ``[B, T]`` under a frozen reference policy.
         token_ids: ``[B, T]`` the tokens themselves.
+        raw_rewards: ``[B]`` rewards before any reward part; set by `Objective.prepare`.
         advantages: ``[B, T]`` set by `Objective.prepare`.
         loss_mask: ``[B, T]`` tokens that enter the surrogate and its denominators; set by `Objective.prepare`.
         clipped: ``[B, T]`` tokens whose surrogate is clipped as `Objective.prepare` sees it.
         logits: makes the ``[B, T, V]`` temperature-scaled logits; given only if a part needs ``"logits"``.
         prepared: what two-stage parts computed on the whole batch, one tensor with leading ``B`` for each part.
         totals: 0-d tensors, the denominators of the optimisation window (`with_totals`).
-        extras: further row-leading tensors for the parts that ask for them (turn index, phase, task id, ...).
+        extras: further row-leading tensors for the parts that ask for them: token statistics under their names
+            (``"varentropy"``, ...), turn index, phase, task id.
     """
 
     mask: Bool[Tensor, "batch time"]
@@ -48,6 +50,7 @@ class TokenBatch:
     entropy: Float[Tensor, "batch time"] | None = None
     reference_log_probs: Float[Tensor, "batch time"] | None = None
     token_ids: Int[Tensor, "batch time"] | None = None
+    raw_rewards: Float[Tensor, "batch"] | None = None
     advantages: Float[Tensor, "batch time"] | None = None
     loss_mask: Bool[Tensor, "batch time"] | None = None
     clipped: Bool[Tensor, "batch time"] | None = None
@@ -70,6 +73,9 @@ class TokenBatch:
                     f"got {tuple(getattr(self, name).shape)}"
                 )
 
+        if not self.rewards.is_floating_point():
+            raise ValueError(f"TokenBatch: rewards must be floating point, got {self.rewards.dtype}")
+
     @property
     def lengths(self) -> Int[Tensor, "batch"]:
         """Response lengths in tokens."""
@@ -80,12 +86,16 @@ class TokenBatch:
         return replace(self, **changes)
 
     def rows(self, index: Tensor | slice) -> "TokenBatch":
-        """The rows at ``index``; totals stay those of the window, which is what makes micro-batches add up."""
+        """The rows at ``index``; totals stay those of the window, which is what makes micro-batches add up.
+
+        ``logits`` belong to all rows and are left out.
+        """
         changes: dict[str, Any] = {
             f.name: value[index]
             for f in fields(self)
             if isinstance(value := getattr(self, f.name), Tensor) and value.ndim > 0
         }
+        changes["logits"] = None
         for name in ("prepared", "extras"):
             changes[name] = {key: value[index] if value.ndim else value for key, value in getattr(self, name).items()}
         return replace(self, **changes)
@@ -95,11 +105,12 @@ class TokenBatch:
         for start in range(0, len(self.mask), size):
             yield self.rows(slice(start, start + size))
 
-    def with_totals(self) -> "TokenBatch":
+    def with_totals(self, width: int | None = None) -> "TokenBatch":
         """A copy that knows its own denominators: call it on a whole optimisation window, then split the result.
 
         ``tokens`` and ``rows`` count over ``mask``; ``loss_tokens`` and ``loss_rows`` over ``loss_mask``; rows without
-        any token are not counted. ``width`` is the padded length. Every boolean tensor in ``prepared`` is counted under
+        any token are not counted. ``width`` is the longest response allowed, where it is given, else the padded length.
+        Every boolean tensor in ``prepared`` is counted under
         its own name. Across ranks, sum these values (``width``: take the maximum).
         """
         loss_mask = self.mask if self.loss_mask is None else self.loss_mask
@@ -108,7 +119,7 @@ class TokenBatch:
             "rows": self.mask.any(-1).sum(),
             "loss_tokens": loss_mask.sum(),
             "loss_rows": loss_mask.any(-1).sum(),
-            "width": torch.tensor(self.mask.shape[1], device=self.mask.device),
+            "width": torch.tensor(width or self.mask.shape[1], device=self.mask.device),
         }
         totals |= {name: value.sum() for name, value in self.prepared.items() if value.dtype == torch.bool}
         return replace(self, totals=totals)

@@ -35,7 +35,10 @@ class Stateful:
         raise NotImplementedError
 
     def update(self, memory: Memory, metrics: Mapping[str, float], step: int) -> Memory:
-        """What is remembered after the batch's metrics have been seen; called once before each optimiser step."""
+        """What is remembered after the batch's metrics have been seen; called once before each optimiser step.
+
+        ``metrics`` hold what the part's own ``observe(batch) -> Tally`` counted, if it has one, under the names it gave.
+        """
         return memory
 
 
@@ -51,6 +54,10 @@ class Linear(Stateful):
     start_value: float
     end_value: float
     steps: int
+
+    def __post_init__(self):
+        if self.steps < 1:
+            raise ValueError(f"{type(self).__name__}: steps must be at least 1, got {self.steps}")
 
     def at(self, memory: Memory, step: int) -> float:
         """The value at ``step``."""
@@ -70,6 +77,10 @@ class Cosine(Stateful):
     start_value: float
     end_value: float
     steps: int
+
+    def __post_init__(self):
+        if self.steps < 1:
+            raise ValueError(f"{type(self).__name__}: steps must be at least 1, got {self.steps}")
 
     def at(self, memory: Memory, step: int) -> float:
         """The value at ``step``."""
@@ -132,6 +143,8 @@ class ProportionalIntegral(Stateful):
 
     def update(self, memory: Memory, metrics: Mapping[str, float], step: int) -> Memory:
         """Take in the error of the present batch."""
+        if _not_yet(metrics, self.metric, step):
+            return memory
         error = _metric(metrics, self.metric) - self.target
         output = self.proportional * error + self.integral * memory["integral"]
         integral = memory["integral"] + error
@@ -179,13 +192,22 @@ class StepTowards(Stateful):
 
     def update(self, memory: Memory, metrics: Mapping[str, float], step: int) -> Memory:
         """Step towards the target."""
+        if _not_yet(metrics, self.metric, step):
+            return memory
         value = _metric(metrics, self.metric)
         coefficient = memory["coefficient"] + self.delta * ((value < self.target) - (value > self.target))
         active = not self.only_below or value <= self.target
         return {"coefficient": min(max(coefficient, self.low), self.high), "active": active}
 
 
+def _not_yet(metrics: Mapping[str, float], name: str, step: int) -> bool:
+    """Metrics of the loss come from the step before, so the first step has none."""
+    return step == 0 and name not in metrics
+
+
 def _metric(metrics: Mapping[str, float], name: str) -> float:
     if name not in metrics:
         raise ValueError(f"controller: no metric {name!r} to follow; there are {', '.join(sorted(metrics)) or 'none'}")
+    if not math.isfinite(metrics[name]):
+        raise ValueError(f"controller: the metric {name!r} is {metrics[name]}, which no controller can follow")
     return metrics[name]

@@ -107,7 +107,11 @@ def _target(columns, sentences, numbers) -> None:
     for name, values in columns.items():
         if name.startswith("coefficient/") and np.isfinite(values).any():
             later = values[half]
-            saturated = float(np.nanmean(np.isclose(later, np.nanmax(np.abs(values))) & (np.ptp(values) > 0)))
+            saturated = float(
+                np.nanmean(
+                    np.isclose(np.abs(later), np.nanmax(np.abs(values))) & (np.nanmax(values) > np.nanmin(values))
+                )
+            )
             if abs(offset) > 0.1 and saturated > 0.5:
                 sentences.append(
                     "The controller stood at its limit for most of that time: give it a wider range, or a part that acts "

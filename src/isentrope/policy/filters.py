@@ -17,6 +17,8 @@ from isentrope.policy.batch import TokenBatch
 class DropUniformGroups:
     """Keep only groups whose rewards differ: the others have no advantage to learn from.
 
+    It looks at the rewards before any shaping of them, so that a length penalty does not keep a group that is all right.
+
     Drawing further prompts until the batch is full again, as DAPO's dynamic sampling does, is the host's work.
 
     Args:
@@ -30,4 +32,5 @@ class DropUniformGroups:
 
     def __call__(self, batch: TokenBatch) -> Bool[Tensor, "batch"]:
         """True for the rows to keep."""
-        return group_moments(batch.rewards, batch.group_ids).std > self.tolerance
+        rewards = batch.rewards if batch.raw_rewards is None else batch.raw_rewards
+        return group_moments(rewards, batch.group_ids).std > self.tolerance

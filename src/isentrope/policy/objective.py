@@ -13,11 +13,16 @@ micro-batch with gradient (`Objective.loss`). A host's loop is
     for micro_batch in window.split(size):
         loss, tally = objective.loss(micro_batch.with_(log_probs=..., entropy=...), state)
         loss.backward()                                        # contributions add up to the window's loss
-    state = state.next_step()
+    state = state.next_step(tally.means())
 
-A part is a callable. Beyond being called it may carry: ``needs``, a set of names from `NEEDS` that the host must then
-provide; ``prepare(batch, generator)``, for a part right of the bar whose rule needs the whole batch: its result, a
-tensor with leading ``[B]``, is handed back as the second argument of the call.
+A part is a callable. Beyond being called it may carry:
+
+- ``needs``, a set of names from `NEEDS` that the host must then provide;
+- ``prepare(batch, generator)``, if its rule needs the whole batch or randomness. Of a surrogate, token weight or
+  regularizer the result, a tensor with leading ``[B]``, is handed back as the second argument of the call; of a row
+  filter, shaping or selection it is the answer itself. The generator is a CPU generator;
+- ``observe(batch) -> Tally``, for a stateful part that follows more than the objective's own metrics: what it counts on
+  the whole batch reaches its ``update``.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -42,6 +47,10 @@ NEEDS = {
     "reference": "log-probabilities under a frozen reference policy",
     "logits": "full logits of the current policy, [B, T, V]",
     "token_ids": "the sampled tokens",
+    **{
+        name: f"{name.replace('_', ' ')} of the current policy, in extras"
+        for name in ("varentropy", "collision_probability", "top_k_mass", "max_probability", "probability_covariance")
+    },
     "clipped": "which tokens the surrogate clips on the whole batch (made by the objective itself)",
 }
 """What parts may ask for."""
@@ -59,10 +68,11 @@ class State:
     step: int = 0
     seed: int = 0
     memory: Mapping[str, Memory] = field(default_factory=dict)
+    loss_metrics: Mapping[str, float] = field(default_factory=dict)
 
-    def next_step(self) -> "State":
-        """The state after an optimiser step."""
-        return replace(self, step=self.step + 1)
+    def next_step(self, loss_metrics: Mapping[str, float] | None = None) -> "State":
+        """The state after an optimiser step, whose loss had these metrics; controllers see them at the next one."""
+        return replace(self, step=self.step + 1, loss_metrics=dict(loss_metrics or {}))
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready form."""
@@ -70,12 +80,13 @@ class State:
             "step": self.step,
             "seed": self.seed,
             "memory": {path: dict(memory) for path, memory in self.memory.items()},
+            "loss_metrics": dict(self.loss_metrics),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "State":
         """The state that `to_dict` wrote."""
-        return cls(step=data["step"], seed=data["seed"], memory=data["memory"])
+        return cls(**data)
 
 
 @dataclass(frozen=True, repr=False)
@@ -169,32 +180,49 @@ class Objective:
         Raises:
             ValueError: if the state belongs to an objective with other stateful parts.
         """
-        expected = {path for path, _ in _stateful(self, state.step, state.memory)}
-        if expected != set(state.memory):
+        if not self._controllers(state):
+            return self
+        now = _resolved(self, "", state.step, state.memory)
+        if not now.needs <= self.needs:
             raise ValueError(
-                f"Objective {self.name}: the state remembers {sorted(state.memory)}, the objective's stateful parts are "
-                f"{sorted(expected)}; start a new state with objective.start()"
+                f"Objective {self.name}: a stateful part stands for one that needs {sorted(now.needs - self.needs)}; "
+                "give the stateful part the same needs"
             )
-        return _resolved(self, "", state.step, state.memory) if expected else self
+        return now
 
     def coefficients(self, state: State) -> dict[str, float]:
         """The present output of each controller, by its path in the objective."""
-        values = {path: _value(part, state.memory[path], state.step) for path, part in self._controllers(state)}
+        values = {path: _value(part, state.memory[path], state.step) for path, part in self._controllers(state).items()}
         return {path: float(value) for path, value in values.items() if isinstance(value, (int, float))}
 
     def target(self, state: State, metric: str = "entropy") -> float | None:
         """The target of the first controller that holds this metric, None if there is none."""
-        for _, part in self._controllers(state):
+        for part in self._controllers(state).values():
             if getattr(part, "metric", None) == metric and hasattr(part, "target"):
                 return float(part.target)  # pyright: ignore[reportAttributeAccessIssue]
         return None
 
-    def _controllers(self, state: State) -> Iterator[tuple[str, Stateful]]:
-        return _stateful(self, state.step, state.memory)
+    def _controllers(self, state: State) -> dict[str, Stateful]:
+        parts = dict(_stateful(self, state.step, state.memory))
+        if parts.keys() != state.memory.keys():
+            raise ValueError(
+                f"Objective {self.name}: the state remembers {sorted(state.memory)}, the objective's stateful parts are "
+                f"{sorted(parts)}; start a new state with objective.start()"
+            )
+        return parts
 
     def control(self, state: State, metrics: Mapping[str, float]) -> State:
-        """Show the whole batch's metrics to every controller: call it once an optimiser step, before its loss."""
-        memory = {path: part.update(state.memory[path], metrics, state.step) for path, part in self._controllers(state)}
+        """Show the whole batch's metrics to every controller: call it once an optimiser step, before its loss.
+
+        Beside the metrics of `prepare` controllers see those of the previous step's loss. The entropy is that of
+        `prepare`, over every row.
+        """
+        memory = {}
+        for path, part in self._controllers(state).items():
+            own = {
+                name.removeprefix(f"{path}/"): value for name, value in metrics.items() if name.startswith(f"{path}/")
+            }
+            memory[path] = part.update(state.memory[path], {**state.loss_metrics, **metrics, **own}, state.step)
         return replace(state, memory=memory)
 
     def rollout_plan(self, plan: RolloutPlan, state: State) -> RolloutPlan:
@@ -221,37 +249,52 @@ class Objective:
         )
         if "old_entropy" in self.needs and current.entropy is None:
             raise ValueError(f"Objective {self.name}: a part needs the entropy of the whole batch; give old_entropy")
+        if not current.rewards.isfinite().all():
+            row = int((~current.rewards.isfinite()).nonzero()[0])
+            raise ValueError(
+                f"Objective {self.name}: rewards must be finite, got {float(current.rewards[row])} in row {row}"
+            )
         tally = Tally().add("reward", current.rewards).add("completion_length", current.lengths.double())
+        current = current.with_(raw_rewards=current.rewards)
         if current.entropy is not None:
             tally = tally.add("entropy", current.entropy, current.mask)
         for part in now.reward:
             current = current.with_(rewards=part(current))
         advantages = now.advantage(current)
         advantages = advantages[:, None].expand(current.mask.shape) if advantages.ndim == 1 else advantages
+        _check_shape(advantages, current.mask, "advantage")
         current = current.with_(advantages=torch.where(current.mask, advantages, 0))
+        keep = torch.ones_like(current.rewards, dtype=torch.bool)
+        for path, part in _indexed(now, "row_filter"):
+            keep = keep & _check_shape(_decided(part, path, current, state), current.rewards, path)
+        kept = current.with_(mask=current.mask & keep[:, None])
+        for path, part in _indexed(now, "shaping"):
+            shaped = _check_shape(_decided(part, path, kept, state), kept.mask, path)
+            kept = kept.with_(advantages=torch.where(kept.mask, shaped, 0))
+        selected = kept.mask
+        for path, part in _indexed(now, "selection"):
+            selected = selected & _check_shape(_decided(part, path, kept, state), kept.mask, path)
         tally = tally.add(
             "covariance",
-            covariance_contributions(current.log_probs, current.advantages, current.mask),  # pyright: ignore[reportArgumentType]
+            covariance_contributions(current.log_probs, kept.advantages, current.mask),  # pyright: ignore[reportArgumentType]
             current.mask,
         )
-        keep = torch.ones_like(current.rewards, dtype=torch.bool)
-        for part in now.row_filter:
-            keep = keep & part(current)
-        kept = current.with_(mask=current.mask & keep[:, None])
-        for part in now.shaping:
-            kept = kept.with_(advantages=torch.where(kept.mask, part(kept), 0))
-        selected = kept.mask
-        for part in now.selection:
-            selected = selected & part(kept)
         clipped = now.surrogate.clipped(kept) if hasattr(now.surrogate, "clipped") else None
         ready = kept.with_(loss_mask=selected, clipped=clipped)
-        prepared = {}
-        for index, (path, part) in enumerate(now._two_stage()):
-            seed = int(np.random.SeedSequence([state.seed, state.step, index]).generate_state(1)[0])
-            prepared[path] = part.prepare(ready, torch.Generator().manual_seed(seed))
+        prepared = {
+            path: part.prepare(ready, _generator(state, path))
+            for slot in ("surrogate", "token_weight", "regularizers")
+            for path, part in _indexed(now, slot)
+            if hasattr(part, "prepare")
+        }
+        for path, part in self._controllers(state).items():
+            if hasattr(part, "observe"):
+                seen = part.observe(ready)  # pyright: ignore[reportAttributeAccessIssue]
+                tally += Tally(*({f"{path}/{name}": v for name, v in d.items()} for d in (seen.sums, seen.counts)))
         tally = tally.add("kept_rows", keep.double()).add("selected_tokens", selected.double(), current.mask)
         return batch.with_(
             rewards=current.rewards,
+            raw_rewards=current.raw_rewards,
             advantages=ready.advantages,
             mask=ready.mask,
             loss_mask=selected,
@@ -273,19 +316,25 @@ class Objective:
         for need, name in _FIELD_OF_NEED.items():
             if need in self.needs and getattr(batch, name) is None:
                 raise ValueError(f"Objective {self.name}: a part needs {NEEDS[need]}; give {name}")
+        if "entropy_grad" in self.needs and torch.is_grad_enabled() and not batch.entropy.requires_grad:  # pyright: ignore[reportOptionalMemberAccess]
+            raise ValueError(
+                f"Objective {self.name}: a part needs the gradient of the entropy, but entropy carries none"
+            )
         now = self.at(state)
 
-        token_loss = now.surrogate(batch)
-        for index, part in enumerate(now.token_weight):
-            token_loss = token_loss * _call(part, f"token_weight[{index}]", batch).detach()
+        token_loss = _check_shape(_call(now.surrogate, "surrogate", batch), batch.mask, "surrogate")
+        for path, part in _indexed(now, "token_weight"):
+            token_loss = token_loss * _check_shape(_call(part, path, batch), batch.mask, path).detach()
         totals = batch.totals
         chosen = Denominators(totals["loss_tokens"], totals["loss_rows"], totals["width"])
         everything = Denominators(totals["tokens"], totals["rows"], totals["width"])
         loss = now.aggregation(token_loss, batch.loss_mask, chosen)
         tally = Tally()
-        for index, part in enumerate(now.regularizers):
-            term = _call(part, f"regularizers[{index}]", batch)
-            loss = loss + (now.aggregation(term, batch.mask, everything) if term.ndim else term)
+        for path, part in _indexed(now, "regularizers"):
+            term = _call(part, path, batch)
+            if term.ndim:
+                term = now.aggregation(_check_shape(term, batch.mask, path), batch.mask, everything)
+            loss = loss + term
 
         ratio = importance_ratio(batch).detach()
         tally = tally.add("ratio_deviation", (ratio - 1).abs(), batch.loss_mask)
@@ -294,14 +343,9 @@ class Objective:
             tally = tally.add("clip_fraction_high", (clipped & (batch.advantages > 0)).double(), batch.loss_mask)
             tally = tally.add("clip_fraction_low", (clipped & (batch.advantages < 0)).double(), batch.loss_mask)
         if batch.entropy is not None:
-            tally = tally.add("entropy", batch.entropy, batch.mask)
+            # Under another name than the whole batch's: rows that a filter dropped are missing here.
+            tally = tally.add("loss_entropy", batch.entropy, batch.mask)
         return loss, tally
-
-    def _two_stage(self) -> Iterator[tuple[str, Any]]:
-        for slot in ("token_weight", "regularizers"):
-            for index, part in enumerate(getattr(self, slot)):
-                if hasattr(part, "prepare"):
-                    yield f"{slot}[{index}]", part
 
 
 _MANY = frozenset({"rollout", "reward", "row_filter", "shaping", "selection", "token_weight", "regularizers", "papers"})
@@ -312,6 +356,33 @@ _FIELD_OF_NEED = {
     "logits": "logits",
     "token_ids": "token_ids",
 }
+
+
+def _indexed(objective: Objective, slot: str) -> Iterator[tuple[str, Any]]:
+    """The parts of a slot with their paths."""
+    value = getattr(objective, slot)
+    if slot in _MANY:
+        yield from ((f"{slot}[{index}]", part) for index, part in enumerate(value))
+    else:
+        yield slot, value
+
+
+def _generator(state: State, path: str) -> torch.Generator:
+    """Randomness of one part at one step, the same on every rank and whenever the step is repeated."""
+    seed = int(np.random.SeedSequence([state.seed, state.step, *path.encode()]).generate_state(1)[0])
+    return torch.Generator().manual_seed(seed)
+
+
+def _decided(part: Any, path: str, batch: TokenBatch, state: State) -> Tensor:
+    """What a part left of the bar answers, with randomness if it asks for it."""
+    return part.prepare(batch, _generator(state, path)) if hasattr(part, "prepare") else part(batch)
+
+
+def _check_shape(value: Tensor, like: Tensor, path: str) -> Tensor:
+    """Refuse what would be broadcast into something else."""
+    if value.shape != like.shape:
+        raise ValueError(f"{path}: must give the shape {tuple(like.shape)}, got {tuple(value.shape)}")
+    return value
 
 
 def _shown(value: Any) -> str:

@@ -57,7 +57,9 @@ def dapo(
     A higher upper clip, the mean over all tokens, no KL, and groups of equal rewards dropped. The soft overlong penalty
     is on if ``maximum_length`` is given; ``cache`` is then a fifth of it, as in the paper, unless given too.
     """
-    overlong = () if maximum_length is None else (OverlongPenalty(maximum_length, cache or maximum_length // 5),)
+    overlong = (
+        () if maximum_length is None else (OverlongPenalty(maximum_length, cache or max(1, maximum_length // 5)),)
+    )
     return Objective(
         name="dapo",
         reward=overlong,

@@ -63,6 +63,10 @@ class KLPenalty:
     estimator: Literal["k1", "k2", "k3", "k3+"] = "k3"
     needs: ClassVar[frozenset[str]] = frozenset({"reference"})
 
+    def __post_init__(self):
+        if self.estimator not in ("k1", "k2", "k3", "k3+"):
+            raise ValueError(f"KLPenalty: estimator must be 'k1', 'k2', 'k3' or 'k3+', got {self.estimator!r}")
+
     def __call__(self, batch: TokenBatch) -> Float[Tensor, "batch time"]:
         """The term for each token."""
         assert batch.log_probs is not None

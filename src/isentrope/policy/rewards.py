@@ -27,6 +27,12 @@ class OverlongPenalty:
     maximum_length: int = 20480
     cache: int = 4096
 
+    def __post_init__(self):
+        if not 1 <= self.cache <= self.maximum_length:
+            raise ValueError(
+                f"OverlongPenalty: cache must lie between 1 and maximum_length = {self.maximum_length}, got {self.cache}"
+            )
+
     def __call__(self, batch: TokenBatch) -> Float[Tensor, "batch"]:
         """Rewards ``[B]``."""
         excess = batch.lengths - (self.maximum_length - self.cache)

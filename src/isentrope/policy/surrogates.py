@@ -58,7 +58,12 @@ class ClippedRatio:
 
     def clipped(self, batch: TokenBatch) -> Bool[Tensor, "batch time"]:
         """Tokens whose gradient the clip removes."""
-        return _outside(importance_ratio(batch), batch.advantages, self.low, self.high)  # pyright: ignore[reportArgumentType]
+        assert batch.advantages is not None
+        ratio = importance_ratio(batch)
+        outside = _outside(ratio, batch.advantages, self.low, self.high)
+        if self.dual_clip is not None:
+            outside = outside | ((batch.advantages < 0) & (ratio > self.dual_clip))
+        return outside
 
 
 @dataclass(frozen=True)
