@@ -32,12 +32,23 @@ def test_known_values(counts, method, expected):
 
 
 def test_grassberger_function_follows_its_recursion():
-    # With a single occupied value the estimate is ln n - G(n); G(1) = -gamma - ln 2, G(2n+2) = G(2n) + 2/(2n+1).
+    # With two values that occur n times each the estimate is ln 2n - G(n); G(1) = -gamma - ln 2, and
+    # G(2n+2) = G(2n) + 2/(2n+1).
     expected = -np.euler_gamma - math.log(2)
     for n in range(1, 40):
         if n > 1 and n % 2 == 0:
             expected += 2 / (n - 1)
-        assert discrete_entropy(counts=[n], method="grassberger").value == pytest.approx(math.log(n) - expected)
+        estimate = discrete_entropy(counts=[n, n], method="grassberger")
+        assert estimate.value == pytest.approx(math.log(2 * n) - expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_single_value_has_exactly_no_entropy(method):
+    # Of these counts, ln n - G(n) is -0.04, 0.37 and -2e-12 nat, and ln n - (n ln n)/n is not always 0 in floats.
+    for n in (2, 3, 295_904, *range(4, 200)):
+        estimate = discrete_entropy(counts=[n], method=method)
+        assert (estimate.value, estimate.stderr, estimate.bias_correction) == (0, 0, 0)
+    assert conditional_block_entropy("a" * 3001, 2, method=method).value == 0
 
 
 @given(counts_lists)

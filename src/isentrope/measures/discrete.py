@@ -35,7 +35,8 @@ def discrete_entropy(
     - ``"plugin"``: $\hat H = -\sum_i \hat p_i \ln \hat p_i$.
     - ``"miller_madow"``: $\hat H + (K-1)/2n$.
     - ``"grassberger"``: $\ln n - \frac1n\sum_i n_i G(n_i)$ with
-      $G(m)=\psi(m)+\frac{(-1)^m}{2}\left[\psi(\frac{m+1}2)-\psi(\frac m2)\right]$; good where n is near K.
+      $G(m)=\psi(m)+\frac{(-1)^m}{2}\left[\psi(\frac{m+1}2)-\psi(\frac m2)\right]$; good where n is near K;
+      0 where K is 1.
     - ``"chao_shen"``: $-\sum_i \tilde p_i\ln\tilde p_i/[1-(1-\tilde p_i)^n]$ with $\tilde p_i = C\hat p_i$ and
       coverage $C=1-f_1/n$, $f_1$ the number of values seen once; good where many values are unseen.
 
@@ -275,7 +276,8 @@ def _checked_counts(counts) -> np.ndarray:
 
 
 def _plugin(counts: np.ndarray, n: int) -> float:
-    return max(0.0, log(n) - float(counts @ np.log(counts)) / n)
+    # A sum without negative terms: nothing cancels, and a single value has exactly no entropy.
+    return float(counts @ np.log(n / counts)) / n
 
 
 def _miller_madow(counts: np.ndarray, n: int) -> float:
@@ -283,6 +285,9 @@ def _miller_madow(counts: np.ndarray, n: int) -> float:
 
 
 def _grassberger(counts: np.ndarray, n: int) -> float:
+    # ln n - G(n) is not zero: -1/6n^2 for an even n, about 1/n for an odd one.
+    if len(counts) == 1:
+        return 0.0
     sizes, number = np.unique(counts, return_counts=True)
     sign = 1 - 2 * (sizes % 2)
     g = digamma(sizes) + sign / 2 * (digamma((sizes + 1) / 2) - digamma(sizes / 2))
