@@ -45,8 +45,8 @@ def measure(
         files: files to measure, or - for standard input.
         base: base of the logarithm: 2 for bits, e for nats, 10 for hartleys.
         column: a column of a table, a tensor or an array to measure; all without it. May be given again.
-        discrete: a column to read as symbols, whatever its type. May be given again.
-        numeric: a column to read as samples of a density, whatever its type. May be given again.
+        discrete: a column of a table or an array to read as symbols, whatever its type. May be given again.
+        numeric: a column of a table or an array to read as samples of a density, whatever its type. May be given again.
         missing: what to do with missing values of a table or array: stop, or leave them out.
         axis: axis of .npy and .npz arrays: along which probabilities sum to 1 (the last by default), or along which
             samples lie (all values together by default).

@@ -6,6 +6,7 @@ any other holds samples, which `columns` reads as one column or, with an axis, a
 
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,9 @@ def measure_arrays(path: Path, asked: Asked) -> Found:
         if "allow_pickle" in str(error) or "Python objects" in str(error):
             raise ValueError("holds Python objects, which only pickle could read; save plain numbers") from None
         raise ValueError(f"cannot be read as NumPy data ({error}); it may be cut off") from None
-    chosen = list(arrays) if isinstance(loaded, np.ndarray) else asked.chosen(list(arrays), "array")
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
-    for name in chosen:
+    for name in asked.chosen(list(arrays), "array"):
         array = arrays[name]
         if array.size == 0 or array.ndim == 0 or array.dtype.kind not in "biufUS":
             raise ValueError(
@@ -54,6 +54,9 @@ def measure_arrays(path: Path, asked: Asked) -> Found:
 
 
 def _is_probabilities(array: np.ndarray, asked: Asked, name: str) -> bool:
+    if name in [*asked.discrete, *asked.numeric]:
+        asked.refuse(f"array {name!r}, whose values are to be read as samples", "--probabilities")
+        return False
     if asked.probabilities is False:
         return False
     axis = -1 if asked.axis is None else asked.axis
@@ -133,6 +136,12 @@ def _measure_samples(name: str, array: np.ndarray, asked: Asked) -> Iterator[dic
         for label, values in slices.items()
     }
     refuse_missing(columns, array.size if asked.axis is None else array.shape[asked.axis], asked)
+    # What was said of an array holds for each of its series.
+    asked = replace(
+        asked,
+        discrete=list(columns) if name in asked.discrete else [],
+        numeric=list(columns) if name in asked.numeric else [],
+    )
     for label, column in columns.items():
         yield {"array": label, "shape": list(array.shape), **measure_column(label, column, asked)}
 

@@ -31,6 +31,20 @@ class Asked:
         """Name of the unit."""
         return unit_of(self.base, "measure")[1]
 
+    def refuse(self, kind: str, *options: str) -> None:
+        """Stop at an option that was given and does not apply to a kind of file."""
+        given = {
+            "--column": bool(self.columns),
+            "--discrete": bool(self.discrete),
+            "--numeric": bool(self.numeric),
+            "--missing": self.drop_missing,
+            "--axis": self.axis is not None,
+            "--probabilities": self.probabilities is True,
+            "--samples": self.probabilities is False,
+        }
+        if wrong := [option for option in options if given[option]]:
+            raise ValueError(f"{wrong[0]} does not apply to {kind}")
+
     def chosen(self, names: list[str], what: str) -> list[str]:
         """The names that were asked for, or all; one that is not there is an error."""
         for name in [*self.columns, *self.discrete, *self.numeric]:

@@ -10,9 +10,12 @@ from isentrope.cli._measuring.exchange import Asked, Found
 from isentrope.cli._measuring.rendering import progress
 
 
+_OF_ARRAYS = ("--axis", "--probabilities", "--samples")
+
 def measure_csv(path: Path, asked: Asked) -> Found:
     """Measure comma-separated values, or tab-separated ones in a .tsv; unquoted NA, null and the like are missing."""
     is_tsv = path.suffix.lower() == ".tsv"
+    asked.refuse("tables", *_OF_ARRAYS)
     try:
         table = csv.read_csv(
             path,
@@ -29,6 +32,7 @@ def measure_parquet(path: Path, asked: Asked) -> Found:
     try:
         with parquet.ParquetFile(path, memory_map=True) as source:
             table = source.read(columns=asked.chosen(source.schema_arrow.names, "column"))
+    asked.refuse("tables", *_OF_ARRAYS)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"cannot be read as Parquet ({error}); it may be cut off") from None
     return _measure_table(path, table, "Parquet", asked)

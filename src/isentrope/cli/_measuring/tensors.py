@@ -51,6 +51,7 @@ _STORED: dict[str, np.dtype] = {
 
 def measure_safetensors(path: Path, asked: Asked) -> Found:
     """Measure each tensor, or those that were asked for."""
+    asked.refuse("tensors", "--discrete", "--numeric", "--missing", "--axis", "--probabilities", "--samples")
     try:
         with safe_open(path, framework="np"):
             pass

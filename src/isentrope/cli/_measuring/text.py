@@ -12,11 +12,17 @@ from isentrope.measures import compressed_size, text_entropies
 
 def measure_bytes(file: str, data: bytes, asked: Asked) -> Found:
     """Measure bytes, as text where they are text."""
-    if asked.columns or asked.discrete or asked.numeric or asked.probabilities is not None or asked.axis is not None:
-        raise ValueError(
-            "is read as text or bytes, which have no columns or axes; table, array and tensor files are known by their "
-            "suffix (.csv, .tsv, .parquet, .npy, .npz, .safetensors)"
-        )
+    asked.refuse(
+        "text or bytes (tables, arrays and tensors are known by their suffix: .csv, .tsv, .parquet, .npy, .npz, "
+        ".safetensors)",
+        "--column",
+        "--discrete",
+        "--numeric",
+        "--missing",
+        "--axis",
+        "--probabilities",
+        "--samples",
+    )
     if not data:
         raise ValueError("is empty; there is nothing to measure")
     notes: list[str] = []
