@@ -1,7 +1,9 @@
 import io
 import json
 import math
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -155,9 +157,62 @@ def test_directory_is_refused(tmp_path, refused):
     assert "is a directory; name the files in it" in refused(tmp_path)
 
 
-def test_columns_of_a_text_are_refused(tmp_path, refused):
-    (tmp_path / "a.txt").write_text("abc")
-    assert "no columns or axes" in refused(tmp_path / "a.txt", "--column", "x")
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="pipes have no names here")
+def test_a_pipe_is_read_once(as_json):
+    reading, writing = os.pipe()
+    os.write(writing, b"a" * 10_000 + b"b" * 10_000)
+    os.close(writing)
+    found = as_json(f"/dev/fd/{reading}")
+    os.close(reading)
+    assert found["holds"].startswith("UTF-8 text, 20,000 characters (2 distinct)")
+    assert found["rows"][0]["entropy"]["value"] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_constant_text_has_exactly_no_entropy(tmp_path, as_json):
+    (tmp_path / "a.txt").write_text("a" * 295_904)
+    rows = as_json(tmp_path / "a.txt")["rows"]
+    assert [row["entropy"]["value"] for row in rows[:-1]] == [0] * (len(rows) - 1)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.parquet", "a.npy", "a.safetensors"])
+def test_files_are_called_what_the_user_calls_them(tmp_path, monkeypatch, as_json, measured, name):
+    monkeypatch.chdir(tmp_path)
+    write_one_of_each(Path())
+    assert as_json(f"./{name}")["file"] == f"./{name}"
+    assert measured(f"./{name}")[1].startswith(f"./{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("a.txt", ["--column", "x"], "--column does not apply to text or bytes"),
+        ("a.txt", ["--missing", "drop"], "--missing does not apply to text or bytes"),
+        ("a.txt", ["--samples"], "--samples does not apply to text or bytes"),
+        ("a.csv", ["--axis", "0"], "--axis does not apply to tables"),
+        ("a.csv", ["--probabilities"], "--probabilities does not apply to tables"),
+        ("a.parquet", ["--axis", "0"], "--axis does not apply to tables"),
+        ("a.parquet", ["--samples"], "--samples does not apply to tables"),
+        ("a.npy", ["--column", "x"], "no array 'x'; there are 'a'"),
+        ("a.npy", ["--discrete", "x"], "no array 'x'; there are 'a'"),
+        ("a.npy", ["--discrete", "a", "--probabilities"], "--probabilities does not apply to array 'a', whose values"),
+        ("a.safetensors", ["--discrete", "x"], "--discrete does not apply to tensors"),
+        ("a.safetensors", ["--numeric", "x"], "--numeric does not apply to tensors"),
+        ("a.safetensors", ["--missing", "drop"], "--missing does not apply to tensors"),
+        ("a.safetensors", ["--axis", "0"], "--axis does not apply to tensors"),
+        ("a.safetensors", ["--probabilities"], "--probabilities does not apply to tensors"),
+    ],
+)
+def test_options_that_do_not_apply_are_refused(tmp_path, refused, name, options, message):
+    write_one_of_each(tmp_path)
+    assert f"{name}: {message}" in refused(tmp_path / name, *options)
+
+
+def write_one_of_each(folder):
+    (folder / "a.txt").write_text("abcd" * 10)
+    (folder / "a.csv").write_text("x\n" + "1\n2\n" * 10)
+    parquet.write_table(pa.table({"x": [1, 2] * 10}), folder / "a.parquet")
+    np.save(folder / "a.npy", np.full(4, 0.25))
+    save_file({"x": torch.arange(10)}, folder / "a.safetensors")
 
 
 # Tables
@@ -210,6 +265,27 @@ def test_readings_can_be_chosen(tmp_path, as_json, refused):
     assert "coverage 0.00" in rows["height"]["note"]
     assert "which --numeric cannot read as numbers" in refused(path, "--numeric", "city")
     assert "no column 'heigth'; there are 'city', 'age'" in refused(path, "--column", "heigth")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_reading_may_be_named_for_a_column_that_is_not_measured(tmp_path, as_json, suffix):
+    path = tmp_path / f"a.{suffix}"
+    (csv.write_csv if suffix == "csv" else parquet.write_table)(sample_table(), path)
+    found = as_json(path, "--column", "age", "--discrete", "height")
+    assert [row["column"] for row in found["rows"]] == ["age"]
+    assert "2,000 rows and 7 columns" in found["holds"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_repeated_columns_are_numbered(tmp_path, as_json, suffix):
+    path = tmp_path / f"a.{suffix}"
+    values = [[1, 2] * 20, ["a"] * 40, list("wxyz") * 10, [1] * 20 + [2] * 20]
+    table = pa.table([pa.array(column) for column in values], names=["x", "x", "x", "x (2)"])
+    (csv.write_csv if suffix == "csv" else parquet.write_table)(table, path)
+    rows = by(as_json(path)["rows"], "column")
+    assert [rows[name]["distinct"] for name in ("x", "x (3)", "x (4)", "x (2)")] == [2, 1, 4, 2]
+    chosen = as_json(path, "--column", "x (4)")["rows"]
+    assert [(row["column"], row["distinct"]) for row in chosen] == [("x (4)", 4)]
 
 
 def test_missing_values(tmp_path, as_json, refused):
@@ -288,6 +364,25 @@ def test_samples_of_an_array(tmp_path, as_json):
     for j in range(2):
         expected = differential_entropy(samples[:, j], base=2).value
         assert rows[f"s[:, {j}]"]["entropy"]["value"] == pytest.approx(expected)
+
+
+def test_readings_of_an_array_hold_for_each_of_its_series(tmp_path, as_json):
+    samples = np.column_stack([np.arange(400) % 31, np.arange(400) % 37])
+    np.savez(tmp_path / "z.npz", z=samples, other=samples)
+    numeric = by(as_json(tmp_path / "z.npz", "--axis", "0", "--numeric", "z")["rows"], "array")
+    assert {label: row["read_as"] for label, row in numeric.items()} == {
+        "z[:, 0]": "numeric",
+        "z[:, 1]": "numeric",
+        "other[:, 0]": "discrete",
+        "other[:, 1]": "discrete",
+    }
+    np.save(tmp_path / "z.npy", samples + 0.5)
+    discrete = as_json(tmp_path / "z.npy", "--axis", "0", "--discrete", "z")["rows"]
+    for row, distinct in zip(discrete, (31, 37), strict=True):
+        assert row["read_as"] == "discrete"
+        assert row["entropy"]["value"] == pytest.approx(math.log2(distinct), abs=0.1)
+    np.save(tmp_path / "p.npy", np.full(4, 0.25))
+    assert as_json(tmp_path / "p.npy", "--discrete", "p")["rows"][0]["read_as"] == "discrete"
 
 
 def test_archives(tmp_path, as_json, refused):

@@ -80,9 +80,9 @@ def measure(
                 print(json.dumps({"file": file, "error": _explain(error)}, ensure_ascii=False), flush=True)
             continue
         if json_lines:
-            print(json.dumps(as_json(found, asked.unit), ensure_ascii=False, allow_nan=False), flush=True)
+            print(json.dumps(as_json(file, found, asked.unit), ensure_ascii=False, allow_nan=False), flush=True)
         else:
-            show(screen, found, asked.unit)
+            show(screen, file, found, asked.unit)
     if failures:
         several = f"{len(failures)} of {len(files)} files: " if len(failures) > 1 else ""
         raise ValueError(several + "; ".join(failures))

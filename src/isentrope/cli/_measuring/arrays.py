@@ -50,7 +50,7 @@ def measure_arrays(path: Path, asked: Asked) -> Found:
             if asked.probabilities is None and (other := _other_axis(array)) is not None:
                 notes.append(f"{name!r} sums to 1 along axis {other}; --axis {other} if these are probabilities")
     holds = f"NumPy, {len(arrays)} array{'s' * (len(arrays) > 1)}"
-    return Found(str(path), holds, rows, methods_of(rows) + notes)
+    return Found(holds, rows, methods_of(rows) + notes)
 
 
 def _is_probabilities(array: np.ndarray, asked: Asked, name: str) -> bool:

@@ -60,7 +60,6 @@ class Found:
     A heading that ends in a star is an entropy and gets the unit; its star is not shown.
     """
 
-    file: str
     holds: str
     rows: list[dict[str, Any]]
     notes: list[str] = field(default_factory=list)

@@ -14,10 +14,13 @@ from isentrope.cli._measuring.text import measure_bytes
 def measure_file(file: str, asked: Asked) -> Found:
     """Measure a file, or standard input where it is a lone ``-``."""
     if file == "-":
-        return measure_bytes("-", sys.stdin.buffer.read(), asked)
+        return measure_bytes(sys.stdin.buffer.read(), asked)
     path = Path(file)
     if path.is_dir():
         raise ValueError(f"is a directory; name the files in it, as in {path / '*'}")
+    if path.exists() and not path.is_file():
+        # A pipe gives its bytes once, so there is no looking at the first of them.
+        return measure_bytes(path.read_bytes(), asked)
     with path.open("rb") as stream:
         start = stream.read(16)
     if not start:
@@ -41,7 +44,7 @@ def measure_file(file: str, asked: Asked) -> Found:
 
             return measure_safetensors(path, asked)
         case _:
-            return measure_bytes(file, path.read_bytes(), asked)
+            return measure_bytes(path.read_bytes(), asked)
 
 
 _SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".npy", ".npz", ".safetensors")

@@ -37,19 +37,19 @@ def _heading(key: str, unit: str, broken: bool) -> str:
     return key.replace(" ", "\n") if broken else key
 
 
-def show(console: Console, found: Found, unit: str) -> None:
+def show(console: Console, file: str, found: Found, unit: str) -> None:
     """Print what a file holds; ``unit`` is that of its entropies."""
     if console.is_terminal:
-        _print(console, found, unit)
+        _print(console, file, found, unit)
     else:
         with console.capture() as captured:
-            _print(console, found, unit)
+            _print(console, file, found, unit)
         print("\n".join(line.rstrip() for line in captured.get().split("\n")), end="", flush=True)
 
 
-def _print(console: Console, found: Found, unit: str) -> None:
+def _print(console: Console, file: str, found: Found, unit: str) -> None:
     on_terminal = console.is_terminal
-    console.print(Text.assemble((display_name(found.file), "bold"), ": ", found.holds))
+    console.print(Text.assemble((display_name(file), "bold"), ": ", found.holds))
     table = Table(
         box=box.SIMPLE_HEAD if on_terminal else None,
         padding=(0, 1, 0, 0),
@@ -98,7 +98,7 @@ def _written(value: Any, with_error: bool = True) -> str:
             return str(value)
 
 
-def as_json(found: Found, unit: str) -> dict[str, Any]:
+def as_json(file: str, found: Found, unit: str) -> dict[str, Any]:
     """What a file holds in plain values; a number that is not finite becomes None."""
 
     def plain(value: Any) -> Any:
@@ -107,4 +107,4 @@ def as_json(found: Found, unit: str) -> dict[str, Any]:
         return value if not isinstance(value, float) or isfinite(value) else None
 
     rows = [{key.rstrip("*").replace(" ", "_"): plain(value) for key, value in row.items()} for row in found.rows]
-    return {"file": found.file, "holds": found.holds, "unit": unit, "rows": rows, "notes": found.notes}
+    return {"file": file, "holds": found.holds, "unit": unit, "rows": rows, "notes": found.notes}

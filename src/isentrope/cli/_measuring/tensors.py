@@ -80,7 +80,7 @@ def measure_safetensors(path: Path, asked: Asked) -> Found:
         )
     if any(row["code*"] is not None for row in rows):
         notes.append("code: Shannon entropy of the stored numbers as symbols, to compare with the bits each takes")
-    return Found(str(path), f"safetensors, {len(chosen)} tensors, {parameters:,} values", rows, notes)
+    return Found(f"safetensors, {len(chosen)} tensors, {parameters:,} values", rows, notes)
 
 
 def _measure_tensor(raw: np.ndarray | None, dtype: str, shape: list[int], asked: Asked) -> dict[str, Any]:

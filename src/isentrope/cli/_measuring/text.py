@@ -10,7 +10,7 @@ from isentrope.cli._measuring.exchange import Asked, Found
 from isentrope.measures import compressed_size, text_entropies
 
 
-def measure_bytes(file: str, data: bytes, asked: Asked) -> Found:
+def measure_bytes(data: bytes, asked: Asked) -> Found:
     """Measure bytes, as text where they are text."""
     asked.refuse(
         "text or bytes (tables, arrays and tensors are known by their suffix: .csv, .tsv, .parquet, .npy, .npz, "
@@ -80,4 +80,4 @@ def measure_bytes(file: str, data: bytes, asked: Asked) -> Found:
     else:
         holds = f"UTF-8 text, {len(text):,} characters ({len(set(text)):,} distinct), "
         holds += "one byte each" if one_byte_each else f"{len(data):,} bytes"
-    return Found(file, holds, rows, notes)
+    return Found(holds, rows, notes)
