@@ -47,6 +47,10 @@ def test_predictions_that_do_not_agree_are_said_so():
     assert "explains little" in str(bad)
 
 
+def test_a_run_without_advantages_is_named():
+    assert "earned the same reward, 0, so there was no advantage" in str(diagnose(run(reward=np.zeros(60))))
+
+
 def test_a_law_that_does_not_hold_predicts_nothing():
     noise = np.random.default_rng(1).normal(size=60)
     diagnosis = diagnose(run(reward=noise))

@@ -78,7 +78,7 @@ def train(
     isentrope train
     isentrope train --recipe entropic --target-entropy 0.5 --steps 200
     isentrope train --recipe "clip_cov(fraction=0.02)" --task addition --seed 3
-    isentrope train --model smollm2 --task reasoning_gym:letter_counting --recipe clip_cov --steps 20
+    isentrope train --model smollm2 --task reasoning_gym:letter_counting --recipe clip_cov --steps 20 --warm-start 16
     isentrope train --model path/to/model --lora 16 --micro-batch-size 4
     isentrope train --resume runs/20260101-120000-grpo-s0
     ```
@@ -116,7 +116,8 @@ def train(
     lora
         Train low-rank adapters of this rank instead of all weights.
     warm_start
-        Supervised steps before; by default some for `tiny`, none for others.
+        Supervised steps before; by default some for `tiny`, none for others, which may need them to give answers in the
+        form that is asked for.
     evaluate_every
         Steps between evaluations on held-out problems; 0 for the first and last alone.
     evaluation_problems

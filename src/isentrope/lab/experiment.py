@@ -120,11 +120,14 @@ def initial_policy(
     if steps is None:
         steps = WARM_START_STEPS if experiment.model == "tiny" else 0
     if steps:
+        # A pretrained model needs to be shown the form of an answer, gently; a tiny one everything.
+        pace = {} if isinstance(model, TinyTransformer) else {"batch_size": 8, "learning_rate": 3e-5}
         warm_start(
             model,
             task,
             steps=steps,
             seed=experiment.settings.seed,
+            **pace,
             progress=lambda done, total, loss: on_phase("supervised warm start", done, total),
         )
     return model

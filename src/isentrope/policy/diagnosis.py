@@ -54,7 +54,7 @@ def diagnose(metrics: Mapping[str, np.ndarray]) -> Diagnosis:
     columns = {name: values[seen] for name, values in columns.items()}
     sentences: list[str] = []
     numbers: dict[str, float] = {}
-    for part in (_course, _target, _drivers, _prediction, _law, _advice):
+    for part in (_course, _reward, _target, _drivers, _prediction, _law, _advice):
         part(columns, sentences, numbers)
     return Diagnosis(tuple(sentences), numbers)
 
@@ -88,6 +88,15 @@ def _course(columns, sentences, numbers) -> None:
     if done.max() >= _HALF_LIFE_SHARE and early < len(smooth) / 3 and span >= 20:
         sentence += f"; {_HALF_LIFE_SHARE:.0%} of that within the first {max(1, int(steps[early] - steps[0]))}"
     sentences.append(sentence + ".")
+
+
+def _reward(columns, sentences, numbers) -> None:
+    reward = columns.get("reward")
+    if reward is not None and np.isfinite(reward).any() and np.nanmax(reward) == np.nanmin(reward):
+        sentences.append(
+            f"Every response of the run earned the same reward, {np.nanmax(reward):g}, so there was no advantage to learn "
+            "from: take an easier task, more samples a prompt, or teach the policy the form of an answer first."
+        )
 
 
 def _target(columns, sentences, numbers) -> None:
