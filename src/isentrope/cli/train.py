@@ -15,6 +15,7 @@ import torch
 from cyclopts import Parameter
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -364,12 +365,14 @@ def _sparkline(values: list[float], width: int = 60) -> str:
 
 
 def _conclude(store: RunStore, report: Path | None) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
     console.print(f"\n[bold]{store.config['recipe']}[/]")
     for sentence in store.diagnosis.get("sentences", []):
-        console.print(f"  {sentence}", markup=False)
+        console.print(Padding(Text(sentence), (0, 0, 0, 2)))
     summary = store.summary
     for name in [name for name in summary if name.startswith("pass@") and "_" not in name]:
         before, after, error = (summary.get(key) for key in (f"{name}_start", name, f"{name}_stderr"))
         console.print(f"  {name}: {before:.3f} before, {after:.3f}±{error or 0:.3f} after.")
-    console.print(f"  Report: {report or 'not written; for one, pip install isentrope[report]'}")
+    console.print(
+        f"  Report: {report or 'not written; for one, pip install isentrope[report]'}", soft_wrap=True, markup=False
+    )
