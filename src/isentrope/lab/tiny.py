@@ -157,6 +157,7 @@ class TinyTransformer(LanguageModel):
     def save(self, folder: str | Path) -> None:
         """Write ``model.safetensors``, ``model.json`` and ``tokenizer.json`` into `folder`, each atomically."""
         folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / "model.safetensors") as temporary:
             save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, temporary)
         self.tokenizer.save(folder)
