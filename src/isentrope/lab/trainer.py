@@ -25,11 +25,7 @@ from isentrope.lab.rollouts import Rollouts, sample, score
 from isentrope.lab.tasks import Problem, Task
 from isentrope.policy import Objective, RolloutPlan, State, Tally, TokenBatch
 from isentrope.policy.dynamics import concentration, covariance_parts, token_entropy_change
-
-STATISTICS = frozenset(
-    {"varentropy", "collision_probability", "top_k_mass", "max_probability", "probability_covariance"}
-)
-"""Token statistics that a part may need beyond log-probability and entropy."""
+from isentrope.policy.objective import STATISTICS
 
 
 @dataclass(frozen=True)
@@ -125,6 +121,7 @@ class Trainer:
         )
         # Dropout would make the scored policy another one than the sampled one.
         model.eval()
+        self.statistics = tuple(sorted(objective.needs & STATISTICS))
         self.max_new_tokens = settings.max_new_tokens or task.max_new_tokens
         self.state: State = objective.start(settings.seed)
         self.step_count = 0
@@ -144,13 +141,12 @@ class Trainer:
         probing = settings.probe_every and self.step_count % settings.probe_every == 0
         probe = self._probe(rollouts) if probing else None
 
-        outputs = ("log_probs", "entropy", *sorted(objective.needs & STATISTICS))
         seen, tally, losses, norms, acted = whole.means(), Tally(), [], [], self.state
         groups = torch.arange(len(raw.mask)) // plan.group_size
         window_of = groups * settings.windows // settings.prompts_per_step
         for update in range(settings.epochs * settings.windows):
             if update and settings.statistics == "current":
-                prepared, again = objective.prepare(self._scored(raw, rollouts, plan, outputs), self.state)
+                prepared, again = objective.prepare(self._scored(raw, rollouts, plan), self.state)
                 seen = again.means()
             acted = self.state = objective.control(self.state, seen)
             window = torch.nonzero(window_of == update % settings.windows).squeeze(-1)
@@ -221,10 +217,9 @@ class Trainer:
             assert self.reference is not None
             reference = self._in_pieces(self.reference, rollouts, plan.temperature, ("log_probs",))
             batch = batch.with_(reference_log_probs=reference["log_probs"])
-        statistics = tuple(sorted(self.objective.needs & STATISTICS))
-        if statistics or self.objective.output_activation is not None:
+        if self.statistics or self.objective.output_activation is not None:
             # The sampler knows neither these statistics nor the activated policy: score the batch once more.
-            batch = self._scored(batch, rollouts, plan, ("log_probs", "entropy", *statistics))
+            batch = self._scored(batch, rollouts, plan)
             batch = batch.with_(old_log_probs=batch.log_probs, old_entropy=batch.entropy, log_probs=None, entropy=None)
         return rollouts, batch
 
@@ -241,9 +236,11 @@ class Trainer:
         ]
         return {name: torch.cat([getattr(piece, name) for piece in pieces]) for name in outputs}
 
-    def _scored(self, raw: TokenBatch, rollouts: Rollouts, plan: RolloutPlan, outputs: tuple[str, ...]) -> TokenBatch:
+    def _scored(self, raw: TokenBatch, rollouts: Rollouts, plan: RolloutPlan) -> TokenBatch:
+        """The batch with what the current policy says of it, without gradient."""
+        outputs = ("log_probs", "entropy", *self.statistics)
         scores = self._in_pieces(self.model, rollouts, plan.temperature, outputs)
-        statistics = {name: scores.pop(name) for name in outputs if name in STATISTICS}
+        statistics = {name: scores.pop(name) for name in self.statistics}
         return raw.with_(**scores, extras={**raw.extras, **statistics})
 
     def _update(
@@ -254,7 +251,6 @@ class Trainer:
         activation = self.objective.at(self.state).output_activation
         # From the second optimiser step on the policy is no longer the sampler, whose entropy is known.
         updates = self.settings.epochs * self.settings.windows
-        statistics = tuple(sorted(needs & STATISTICS))
         outputs = ("log_probs", "entropy") if updates > 1 or needs & {"entropy", "entropy_grad"} else ("log_probs",)
         self.optimizer.zero_grad(set_to_none=True)
         total, tally = 0.0, Tally()
@@ -267,14 +263,15 @@ class Trainer:
                 self.model,
                 rollouts.rows(rows[index.cpu()]),
                 temperature=plan.temperature,
-                outputs=(*outputs, *statistics),
+                outputs=(*outputs, *self.statistics),
                 need_logits="logits" in needs,
                 activation=activation,
             )
-            micro = window.rows(index).with_(
+            rows_of = window.rows(index)
+            micro = rows_of.with_(
                 log_probs=scores.log_probs,
                 entropy=scores.entropy if "entropy_grad" in needs else _detached(scores.entropy),
-                extras={**window.rows(index).extras, **{name: getattr(scores, name) for name in statistics}},
+                extras={**rows_of.extras, **{name: getattr(scores, name) for name in self.statistics}},
                 logits=None if scores.logits is None else lambda logits=scores.logits: logits,
             )
             if first:

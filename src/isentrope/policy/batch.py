@@ -81,6 +81,11 @@ class TokenBatch:
         """Response lengths in tokens."""
         return self.mask.sum(-1)
 
+    @property
+    def chosen(self) -> Bool[Tensor, "batch time"]:
+        """The tokens that enter the surrogate: ``loss_mask``, or all valid ones before a selection was made."""
+        return self.mask if self.loss_mask is None else self.loss_mask
+
     def with_(self, **changes) -> "TokenBatch":
         """A copy with the named fields changed."""
         return replace(self, **changes)
@@ -113,7 +118,7 @@ class TokenBatch:
         Every boolean tensor in ``prepared`` is counted under
         its own name. Across ranks, sum these values (``width``: take the maximum).
         """
-        loss_mask = self.mask if self.loss_mask is None else self.loss_mask
+        loss_mask = self.chosen
         totals = {
             "tokens": self.mask.sum(),
             "rows": self.mask.any(-1).sum(),

@@ -43,7 +43,21 @@ class Stateful:
 
 
 @dataclass(frozen=True)
-class Linear(Stateful):
+class _Ramp(Stateful):
+    start_value: float
+    end_value: float
+    steps: int
+
+    def __post_init__(self):
+        if self.steps < 1:
+            raise ValueError(f"{type(self).__name__}: steps must be at least 1, got {self.steps}")
+
+    def _progress(self, step: int) -> float:
+        return min(step / self.steps, 1.0)
+
+
+@dataclass(frozen=True)
+class Linear(_Ramp):
     """A straight line from ``start_value`` at step 0 to ``end_value`` at step ``steps``, constant afterwards.
 
     Examples:
@@ -51,22 +65,14 @@ class Linear(Stateful):
         [1.0, 0.75, 0.0, 0.0]
     """
 
-    start_value: float
-    end_value: float
-    steps: int
-
-    def __post_init__(self):
-        if self.steps < 1:
-            raise ValueError(f"{type(self).__name__}: steps must be at least 1, got {self.steps}")
-
     def at(self, memory: Memory, step: int) -> float:
         """The value at ``step``."""
-        progress = min(step / self.steps, 1.0)
+        progress = self._progress(step)
         return self.start_value + (self.end_value - self.start_value) * progress
 
 
 @dataclass(frozen=True)
-class Cosine(Stateful):
+class Cosine(_Ramp):
     """Half a cosine from ``start_value`` at step 0 to ``end_value`` at step ``steps``, constant afterwards.
 
     Examples:
@@ -74,17 +80,9 @@ class Cosine(Stateful):
         [1.0, 0.854, 0.5, 0.0]
     """
 
-    start_value: float
-    end_value: float
-    steps: int
-
-    def __post_init__(self):
-        if self.steps < 1:
-            raise ValueError(f"{type(self).__name__}: steps must be at least 1, got {self.steps}")
-
     def at(self, memory: Memory, step: int) -> float:
         """The value at ``step``."""
-        progress = min(step / self.steps, 1.0)
+        progress = self._progress(step)
         return self.end_value + (self.start_value - self.end_value) * (1 + math.cos(math.pi * progress)) / 2
 
 

@@ -40,6 +40,11 @@ from isentrope.policy.dynamics import covariance_contributions
 from isentrope.policy.rollout import RolloutPlan
 from isentrope.policy.surrogates import importance_ratio
 
+STATISTICS = frozenset(
+    {"varentropy", "collision_probability", "top_k_mass", "max_probability", "probability_covariance"}
+)
+"""Token statistics that a part may need beyond log-probability and entropy."""
+
 NEEDS = {
     "old_entropy": "entropy of the sampling policy on the whole batch",
     "entropy": "entropy of the current policy",
@@ -47,10 +52,7 @@ NEEDS = {
     "reference": "log-probabilities under a frozen reference policy",
     "logits": "full logits of the current policy, [B, T, V]",
     "token_ids": "the sampled tokens",
-    **{
-        name: f"{name.replace('_', ' ')} of the current policy, in extras"
-        for name in ("varentropy", "collision_probability", "top_k_mass", "max_probability", "probability_covariance")
-    },
+    **{name: f"{name.replace('_', ' ')} of the current policy, in extras" for name in sorted(STATISTICS)},
     "clipped": "which tokens the surrogate clips on the whole batch (made by the objective itself)",
 }
 """What parts may ask for."""

@@ -21,8 +21,7 @@ from isentrope.policy.selection import top_share
 def _covariances(batch: TokenBatch) -> Tensor:
     assert batch.log_probs is not None
     assert batch.advantages is not None
-    mask = batch.mask if batch.loss_mask is None else batch.loss_mask
-    return covariance_contributions(batch.log_probs, batch.advantages, mask)
+    return covariance_contributions(batch.log_probs, batch.advantages, batch.chosen)
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class TopCovariance:
 
     def __call__(self, batch: TokenBatch) -> Bool[Tensor, "batch time"]:
         """True for the chosen tokens."""
-        mask = batch.mask if batch.loss_mask is None else batch.loss_mask
+        mask = batch.chosen
         return top_share(_covariances(batch), mask, self.fraction)
 
 
@@ -82,7 +81,7 @@ class DropRandom:
 
     def prepare(self, batch: TokenBatch, generator: torch.Generator) -> Bool[Tensor, "batch time"]:
         """True for the tokens that are dropped."""
-        mask = batch.mask if batch.loss_mask is None else batch.loss_mask
+        mask = batch.chosen
         dropped = torch.zeros_like(mask)
         if not self.fraction:
             return dropped
