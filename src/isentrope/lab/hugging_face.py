@@ -99,17 +99,7 @@ class HuggingFaceModel(LanguageModel):
 
     def head(self) -> OutputHead:
         """The output head, with the cap and the scale of the families that have them."""
-        layer = self._causal.get_output_embeddings()
-        config = self._causal.config.get_text_config()
-        scale = getattr(config, "logit_scale", None) or 1.0
-        if getattr(config, "logits_scaling", None):
-            scale = scale / config.logits_scaling
-        return OutputHead(
-            weight=layer.weight,
-            bias=getattr(layer, "bias", None),
-            softcap=getattr(config, "final_logit_softcapping", None),
-            scale=scale,
-        )
+        return output_head(self._causal)
 
     def start(
         self, token_ids: Int[Tensor, "batch time"], attention_mask: Bool[Tensor, "batch time"], max_new_tokens: int
@@ -191,6 +181,26 @@ class HuggingFaceDecoding:
         self._cache.batch_select_indices(rows)
         self._mask, self._next_position = self._mask[rows], self._next_position[rows]
         self.logits = self.logits[rows]
+
+
+def output_head(causal_model: Any) -> OutputHead:
+    """The output head of a causal model of `transformers`, with the cap and the scale of the families that have them.
+
+    Families name the scale of their logits differently: Cohere ``logit_scale``, Falcon-H1 ``lm_head_multiplier``, others
+    ``output_multiplier``; Granite divides by ``logits_scaling``, by which HyperCLOVA X multiplies.
+    """
+    layer = causal_model.get_output_embeddings()
+    config = causal_model.config.get_text_config()
+    names = ("logit_scale", "output_multiplier", "lm_head_multiplier")
+    scale = next((value for name in names if (value := getattr(config, name, None)) is not None), None)
+    if scale is None and getattr(config, "logits_scaling", None) is not None:
+        scale = config.logits_scaling if config.model_type == "hyperclovax" else 1 / config.logits_scaling
+    return OutputHead(
+        weight=layer.weight,
+        bias=getattr(layer, "bias", None),
+        softcap=getattr(config, "final_logit_softcapping", None),
+        scale=1.0 if scale is None else scale,
+    )
 
 
 def _positions(attention_mask: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from isentrope.lab.probe import EntropyProbe
 from isentrope.lab.rollouts import Rollouts, sample, score
 from isentrope.lab.tasks import Problem, Task
 from isentrope.policy import Objective, RolloutPlan, State, Tally, TokenBatch
-from isentrope.policy.dynamics import concentration, covariance_parts, token_entropy_change
+from isentrope.policy.dynamics import entropy_drivers
 from isentrope.policy.objective import STATISTICS
 
 
@@ -137,7 +137,10 @@ class Trainer:
         sampled = time.perf_counter()
 
         prepared, whole = objective.prepare(raw, self.state)
-        metrics = whole.means() | self._drivers(raw, prepared)
+        assert raw.old_entropy is not None
+        assert prepared.advantages is not None
+        drivers = entropy_drivers(raw.old_log_probs, raw.old_entropy, prepared.advantages, raw.mask)
+        metrics = whole.means() | drivers
         probing = settings.probe_every and self.step_count % settings.probe_every == 0
         probe = self._probe(rollouts) if probing else None
 
@@ -294,17 +297,6 @@ class Trainer:
             rollouts.rows(slice(0, self.settings.probe_rows)),
             micro_batch_size=self.settings.micro_batch_size,
             activation=self.objective.at(self.state).output_activation,
-        )
-
-    def _drivers(self, raw: TokenBatch, prepared: TokenBatch) -> dict[str, float]:
-        """What pulls the entropy: parts of the covariance, and how few tokens carry the predicted fall."""
-        assert raw.old_entropy is not None
-        assert prepared.advantages is not None
-        tokens = (raw.old_log_probs, raw.old_entropy, prepared.advantages)
-        parts = covariance_parts(*tokens, raw.mask)._asdict()
-        fall = concentration(token_entropy_change(*tokens), raw.mask)
-        return {f"covariance/{name}": value for name, value in parts.items()} | (
-            {"fall_concentration": fall} if fall == fall else {}
         )
 
 

@@ -169,3 +169,23 @@ def concentration(changes: Float[Tensor, "batch time"], mask: Bool[Tensor, "batc
     # Rounding must not demand one token more than reaches the share.
     enough = falls.cumsum(0) >= share * total * (1 - 1e-12)
     return (int(enough.int().argmax()) + 1) / len(falls)
+
+
+def entropy_drivers(
+    log_probs: Float[Tensor, "batch time"],
+    entropy: Float[Tensor, "batch time"],
+    advantages: Float[Tensor, "batch time"],
+    mask: Bool[Tensor, "batch time"],
+) -> dict[str, float]:
+    """What pulls the entropy of a batch, as metrics that `isentrope.policy.diagnosis.diagnose` reads.
+
+    ``covariance/<part>`` are the `covariance_parts`; ``fall_concentration`` is the `concentration` of the predicted fall,
+    left out where nothing falls.
+
+    References:
+        arXiv 2505.22617; arXiv 2602.03392.
+    """
+    parts = covariance_parts(log_probs, entropy, advantages, mask)._asdict()
+    fall = concentration(token_entropy_change(log_probs, entropy, advantages), mask)
+    drivers = {f"covariance/{name}": value for name, value in parts.items()}
+    return drivers | ({"fall_concentration": fall} if fall == fall else {})
