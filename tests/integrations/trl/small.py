@@ -6,7 +6,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 SPECIAL = ("<pad>", "<end>", "<unknown>")
-WORDS = tuple("the cat dog bird fish sees likes finds red blue old new and or not 0 1 2 3 4 5 6 7 8 9 + - =".split())
+WORDS = (
+    "the", "cat", "dog", "bird", "fish", "sees", "likes", "finds", "red", "blue", "old", "new", "and", "or", "not",
+    "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "+", "-", "=",
+)  # fmt: skip
 
 
 def small_tokenizer() -> PreTrainedTokenizerFast:
