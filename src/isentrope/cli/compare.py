@@ -2,21 +2,29 @@
 
 import json as json_format
 import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from isentrope.cli.train import base_experiment
+from isentrope.lab.comparison import Progress, table, with_seeds
 from isentrope.lab.comparison import compare as compare_runs
-from isentrope.lab.comparison import table, with_seeds
+from isentrope.lab.experiment import Experiment
+from isentrope.lab.jobs import LocalProcesses
 from isentrope.policy import recipes as known_recipes
-from isentrope.report import write_report
+from isentrope.report import RunStore, write_report
 
 
 def compare(
@@ -27,8 +35,12 @@ def compare(
     steps: int | None = None,
     target_entropy: str = "80%",
     learning_rate: float | None = None,
+    warm_start: int | None = None,
+    evaluation_problems: int | None = None,
     seed: int = 0,
     jobs: int | None = None,
+    threads: int = 1,
+    ray: Annotated[bool | str, Parameter(negative=(), metavar="[ADDRESS]", show_default=False)] = False,
     output: Path | None = None,
     json: bool = False,
 ) -> None:
@@ -36,7 +48,8 @@ def compare(
 
     Numbers are means over seeds with standard errors; entropies are nats per token, the distance to the target is the
     mean absolute one over the second half of training. Each run is a run folder like any other, and a report with all
-    curves lies beside them. An interrupted comparison goes on if it is called again with the same `--output`.
+    curves lies beside them. An interrupted comparison goes on if it is called again with the same `--output`. A run whose
+    process is killed goes on from its last checkpoint, up to three times.
 
     Examples:
 
@@ -44,6 +57,7 @@ def compare(
     isentrope compare grpo clip_cov entropic --seeds 3
     isentrope compare grpo "entropy_bonus(coefficient=0.02)" entropy_target --target-entropy 0.4
     isentrope compare grpo dapo gspo --steps 200 --jobs 2 --output runs/baselines
+    isentrope compare grpo clip_cov entropic --seeds 10 --ray auto
     ```
 
     Parameters
@@ -62,10 +76,19 @@ def compare(
         For the recipes that hold one: nats per token, or a share of the entropy before training.
     learning_rate
         AdamW's.
+    warm_start
+        As for `isentrope train`.
+    evaluation_problems
+        As for `isentrope train`.
     seed
         The first seed.
     jobs
-        Processes at a time; by default one a core.
+        Runs at a time; by default as many as the cores bear, or as Ray finds room for.
+    threads
+        CPU threads of each run.
+    ray
+        Train the runs on Ray: on a cluster of this machine alone (`--ray`), on the one that this machine belongs to
+        (`--ray auto`), or at an address (`--ray HOST:PORT`, `--ray ray://HOST:PORT`).
     output
         Folder of the runs; by default a new one under `runs`.
     json
@@ -75,58 +98,153 @@ def compare(
         raise ValueError(f"compare: name the recipes to compare, from {', '.join(known_recipes.names())}")
     if seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {seeds}")
+    address = None if ray is False else _address(ray)
     experiments = []
     for recipe in recipes:
         experiment = base_experiment(
             model=model, task=task, steps=steps, learning_rate=learning_rate, seed=seed, recipe=recipe,
+            warm_start=warm_start, evaluation_problems=evaluation_problems,
             target_entropy=target_entropy if known_recipes.takes(recipe, "target") else None,
         )  # fmt: skip
         experiment.objective(entropy=1.0)
         experiments.extend(with_seeds(experiment, seeds))
     folder = output or Path("runs") / f"compare-{datetime.now():%Y%m%d-%H%M%S}"
-    errors = Console(stderr=True, quiet=json)
-    status = Text("preparing")
-    with Live(status, console=errors, refresh_per_second=2):
-
-        def show(done: int, total: int, running: list[str]) -> None:
-            status.plain = f"{done} of {total} runs done" + "".join(f"\n  {line}" for line in running)
-
-        def stop(number, frame):
-            raise KeyboardInterrupt
-
-        signal.signal(signal.SIGTERM, stop)
+    view, failure = _LiveView(experiments, quiet=json), None
+    # What Ray says must not run into the table.
+    with redirect_stdout(sys.stderr), _launcher(address, threads) as launcher, _stopping(view.say), view:
         try:
-            runs = compare_runs(experiments, folder, jobs=jobs, on_change=show)
+            runs = compare_runs(
+                experiments, folder, jobs=jobs, launcher=launcher, on_change=view.change, on_retry=view.say
+            )
+        except RuntimeError as error:
+            # The other runs have come to an end, and are worth a table.
+            runs, failure = view.progress.finished, error
         except KeyboardInterrupt:
-            errors.print(f"Stopped; go on with the same command and --output {folder}", style="yellow")
+            view.say(f"Stopped; go on with the same command and --output {folder}")
             raise
-    rows = table(runs)
     if json:
-        print(
-            json_format.dumps(
-                [
-                    {"recipe": row.recipe, "runs": row.runs}
-                    | {name: cell.mean for name, cell in row.cells.items()}
-                    | {f"{name}_stderr": cell.stderr for name, cell in row.cells.items()}
-                    for row in rows
-                ]
-            ).replace("NaN", "null")
+        print(_as_json(runs))
+    elif runs:
+        console = Console()
+        console.print(_table(experiments, runs))
+        if find_spec("plotly"):
+            console.print(f"Report: {write_report(runs, folder / 'report.html')}", soft_wrap=True)
+    if failure:
+        raise failure
+
+
+def _address(ray: bool | str) -> str:
+    """Where Ray is, from what stands after ``--ray``."""
+    if ray is True:
+        return "local"
+    if ray not in ("local", "auto") and ":" not in str(ray):
+        raise ValueError(
+            f"--ray takes nothing, local, auto, HOST:PORT or ray://HOST:PORT, got {ray!r}; recipes come before it"
         )
-        return
-    shown = Table(box=box.SIMPLE_HEAD, title=f"{seeds} seeds, means ± standard errors", padding=(0, 1))
+    return str(ray)
+
+
+def _launcher(address: str | None, threads: int):
+    if address is None:
+        return nullcontext(LocalProcesses(threads))
+    from isentrope.integrations.ray import ray_cluster
+
+    return ray_cluster(address, threads=threads)
+
+
+@contextmanager
+def _stopping(say: Callable[[str], None]) -> Iterator[None]:
+    """Ends the comparison in good order at Ctrl-C or a termination, and says so; a second one ends it at once."""
+
+    def stop(number, frame):
+        say("Stopping when each run has stored its step (Ctrl-C again to end them at once) ...")
+        raise KeyboardInterrupt
+
+    earlier = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+class _LiveView:
+    """What a comparison shows while it goes on: the table so far and what is at work, or else a line for each run."""
+
+    def __init__(self, experiments: Sequence[Experiment], quiet: bool):
+        self.progress = Progress(len(experiments))
+        self._experiments = experiments
+        self._console = Console(stderr=True, quiet=quiet, soft_wrap=True, highlight=False)
+        self._live: Live | None = None
+        self._table: Table | None = None
+
+    def __enter__(self) -> "_LiveView":
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=2, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        self._console.print(line, style="yellow", markup=False)
+
+    def change(self, progress: Progress) -> None:
+        """Show how far the comparison is."""
+        new = progress.finished[len(self.progress.finished) :]
+        self.progress = progress
+        if self._live is None:
+            for run in new:
+                self._console.print(_line(run), markup=False)
+            return
+        if new or self._table is None:
+            self._table = _table(self._experiments, progress.finished)
+        failed = f", {progress.failed} failed" if progress.failed else ""
+        waiting = f", {progress.waiting} waiting" if progress.waiting else ""
+        at_work = "".join(f"\n  {line}" for line in progress.running)
+        status = f"{len(progress.finished)} of {progress.total} runs done{failed}{waiting}{at_work}"
+        self._live.update(Group(self._table, Text(status)))
+
+
+def _line(run: RunStore) -> str:
+    summary = run.summary
+    return (
+        f"{run.config['name']} done: reward {summary['reward_end']:.2f}, "
+        f"entropy {summary['entropy_start']:.2f}→{summary['entropy_end']:.2f}"
+    )
+
+
+def _table(experiments: Sequence[Experiment], runs: Sequence[RunStore]) -> Table:
+    shown = Table(box=box.SIMPLE_HEAD, title="means ± standard errors", padding=(0, 1))
     shown.add_column("recipe", overflow="fold")
-    for heading in ("reward", "pass@1", "pass@8", "entropy", "off target", "tokens/s"):
+    for heading in ("runs", "reward", "pass@1", "pass@8", "entropy", "off target", "tokens/s"):
         shown.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        cells = row.cells
+    rows = {row.recipe: row for row in table(runs)}
+    for recipe, total in Counter(experiment.recipe for experiment in experiments).items():
+        if recipe not in rows:
+            shown.add_row(recipe, f"0/{total}", *["–"] * 6)
+            continue
+        cells = rows[recipe].cells
         shown.add_row(
-            row.recipe,
+            recipe,
+            f"{rows[recipe].runs}/{total}",
             *(f"{cells[name]:.2f}" for name in ("reward_end", "pass@1", "pass@8")),
             f"{cells['entropy_start'].mean:.2f}→{cells['entropy_end'].mean:.2f}",
             f"{cells['target_distance']:.3f}",
             f"{cells['tokens_per_second'].mean:,.0f}",
         )
-    console = Console()
-    console.print(shown)
-    if find_spec("plotly"):
-        console.print(f"Report: {write_report(runs, folder / 'report.html')}", soft_wrap=True)
+    return shown
+
+
+def _as_json(runs: Sequence[RunStore]) -> str:
+    return json_format.dumps(
+        [
+            {"recipe": row.recipe, "runs": row.runs}
+            | {name: cell.mean for name, cell in row.cells.items()}
+            | {f"{name}_stderr": cell.stderr for name, cell in row.cells.items()}
+            for row in table(runs)
+        ]
+    ).replace("NaN", "null")

@@ -1,23 +1,21 @@
 """Several recipes on one footing: the same policy, problems and budget for each, over several seeds.
 
 Each run is an ordinary training run in its own process and its own folder, so a comparison that was interrupted goes on
-where it was, and `isentrope report` reads its runs like any others.
+where it was, and `isentrope report` reads its runs like any others. Where the processes are is up to the `Launcher`.
 """
 
 import json
 import math
-import os
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from isentrope.lab.experiment import WARM_START_STEPS, Experiment, initial_policy
+from isentrope.lab.jobs import Job, Launcher, LocalProcesses, WorkerLost, stop_all
 from isentrope.report.store import RunStore, list_runs
 
 COLUMNS = (
@@ -30,6 +28,9 @@ COLUMNS = (
     "tokens_per_second",
 )
 """What a comparison's table shows, from each run's summary."""
+
+RETRIES = 3
+"""How often a run whose process was killed is taken up again."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,28 @@ class Cell:
             return "–"
         error = "" if math.isnan(self.stderr) else f"±{self.stderr:{specification}}"
         return f"{self.mean:{specification}}{error}"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a comparison is.
+
+    Attributes:
+        total: its runs.
+        finished: those that are complete, in the order in which they came to be.
+        failed: how many failed.
+        running: what is at work now, in words.
+    """
+
+    total: int
+    finished: tuple[RunStore, ...] = ()
+    failed: int = 0
+    running: tuple[str, ...] = ()
+
+    @property
+    def waiting(self) -> int:
+        """How many have yet to begin."""
+        return self.total - len(self.finished) - self.failed - len(self.running)
 
 
 @dataclass(frozen=True)
@@ -96,60 +119,73 @@ def compare(
     folder: Path,
     *,
     jobs: int | None = None,
-    on_change: Callable[[int, int, list[str]], None] = lambda done, total, running: None,
+    launcher: Launcher | None = None,
+    on_change: Callable[[Progress], None] = lambda progress: None,
+    on_retry: Callable[[str], None] = lambda line: None,
 ) -> list[RunStore]:
     """Train every experiment that is not finished yet, ``jobs`` at a time, and return all runs.
 
-    Experiments of one model, task and seed start from one and the same warm-started policy, which is made once.
+    Experiments of one model, task and seed start from one and the same warm-started policy, which is made once. A run
+    whose process was killed goes on from its last checkpoint, up to `RETRIES` times; one whose training failed does not.
 
     Args:
         experiments: what to train; the same recipe with several seeds gives error bars.
         folder: where the runs are.
-        jobs: processes at a time, each on one thread; one for each core if None.
-        on_change: called with runs done, all runs, and descriptions of those that are running.
+        jobs: runs at a time; as many as the launcher has slots for if None.
+        launcher: what trains a run; `LocalProcesses` of one thread if None.
+        on_change: told how far the comparison is, a few times a second.
+        on_retry: told in one line of each run that is taken up again.
 
     Raises:
+        ValueError: if an experiment is named twice, ``jobs`` is less than 1, or the folder has a run of that name with
+            other settings.
         RuntimeError: if a run failed, with the last line that it printed; the others are finished first.
     """
-    if jobs is None:
-        jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
     twice = [name for name, count in Counter(map(run_name, experiments)).items() if count > 1]
     if twice:
         raise ValueError(f"compare: {', '.join(twice)} asked for more than once")
+    launcher = launcher or LocalProcesses()
+    jobs = jobs or launcher.slots or len(experiments)
     folder.mkdir(parents=True, exist_ok=True)
     for experiment in experiments:
         found(folder, experiment)
     started = []
     for experiment in experiments:
-        on_change(0, len(experiments), [f"a policy to start from, seed {experiment.settings.seed}"])
+        on_change(Progress(len(experiments), running=(f"a policy to start from, seed {experiment.settings.seed}",)))
         started.append(_with_start(experiment, folder))
-    waiting = [e for e in started if not ((run := found(folder, e)) and run.summary.get("finished"))]
-    done, failures = len(started) - len(waiting), []
-    running: dict[subprocess.Popen, tuple[Experiment, Path]] = {}
+    finished = [run for e in started if (run := found(folder, e)) and run.summary.get("finished")]
+    done = {run.config["name"] for run in finished}
+    waiting = [e for e in started if run_name(e) not in done]
+    failures, retries = [], Counter()
+    running: dict[str, tuple[Experiment, Job]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 experiment = waiting.pop(0)
-                log = folder / f"{run_name(experiment)}.log"
-                running[_launched(experiment, folder, log)] = (experiment, log)
-            for process in [p for p in running if p.poll() is not None]:
-                experiment, log = running.pop(process)
-                done += 1
-                if process.returncode:
-                    lines = log.read_text(encoding="utf-8").strip().splitlines()
-                    failures.append(f"{run_name(experiment)}: {lines[-1] if lines else process.returncode}")
-                else:
-                    log.unlink()
-            on_change(done, len(started), [_described(folder, e) for e, _ in running.values()])
-            time.sleep(0.5)
+                running[run_name(experiment)] = (experiment, launcher(_run(experiment, folder)))
+            for name, (experiment, job) in list(running.items()):
+                try:
+                    if not job.finished():
+                        continue
+                    finished.append(_run(experiment, folder))
+                except WorkerLost as lost:
+                    if retries[name] == RETRIES:
+                        failures.append(f"{name}: {lost}, for the {RETRIES + 1}th time")
+                    else:
+                        retries[name] += 1
+                        waiting.insert(0, experiment)
+                        on_retry(f"{name}: {lost}; it goes on from its last checkpoint ({retries[name]} of {RETRIES})")
+                except RuntimeError as error:
+                    failures.append(f"{name}: {error}")
+                del running[name]
+            on_change(Progress(len(started), tuple(finished), len(failures), _described(running)))
+            if waiting or running:
+                time.sleep(0.5)
     finally:
         # An interrupted comparison leaves runs that can be resumed, not processes that go on.
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.wait()
+        stop_all([job for _, job in running.values()])
     if failures:
         raise RuntimeError(f"{len(failures)} of {len(started)} runs failed: {'; '.join(failures)}")
     return [run for e in started if (run := found(folder, e))]
@@ -194,21 +230,13 @@ def _with_start(experiment: Experiment, folder: Path) -> Experiment:
     return replace(experiment, start=str(start))
 
 
-def _launched(experiment: Experiment, folder: Path, log: Path) -> subprocess.Popen:
-    run = found(folder, experiment) or RunStore.create(
+def _run(experiment: Experiment, folder: Path) -> RunStore:
+    """The run of an experiment, made if there is none."""
+    return found(folder, experiment) or RunStore.create(
         folder, run_name(experiment), experiment.config("isentrope compare")
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "isentrope", "train", "--resume", str(run.path), "--quiet"]
-    with log.open("w", encoding="utf-8") as output:
-        return subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
-            # Ctrl-C in a terminal is ours alone; each run is then asked once to stop after its step.
-            start_new_session=True,
-        )  # fmt: skip
 
 
-def _described(folder: Path, experiment: Experiment) -> str:
-    run = found(folder, experiment)
-    step = run.last_step if run else None
-    return f"{run_name(experiment)} {step or 0}/{experiment.steps}"
+def _described(running: Mapping[str, tuple[Experiment, Job]]) -> tuple[str, ...]:
+    steps = {name: job.step for name, (_, job) in running.items()}
+    return tuple(f"{name} {step}/{running[name][0].steps}" for name, step in steps.items() if step is not None)
