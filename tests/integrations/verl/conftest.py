@@ -1,0 +1,6 @@
+"""These tests need verl with what its trainer imports; they share the rows and the re-enacted worker of this folder."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
