@@ -4,7 +4,8 @@ A language model's output layer turns ``N`` hidden states into ``N × V`` logits
 few numbers per row: the log-probability of the chosen token, the entropy, and sometimes more. The logits of 2,048 tokens
 over a vocabulary of 49,152 take 400 MB in float32, and automatic differentiation keeps several copies. Here a block of
 some hundred rows is made, reduced and overwritten, and made again in the backward pass, so that memory does not grow with
-``N × V``. Inside a block the rows are reduced a few at a time, while they are still in the processor's cache.
+``N × V``. Inside a block the rows are reduced a few at a time, while they are still in the processor's cache. On an
+accelerator, Triton kernels that read each block once do the same (`isentrope.measures._tokens_triton`).
 
 With the logits ``z``, ``p = softmax(z)``, the entropy ``H = -Σ p log p`` and the deviation ``u_j = log p_j + H``:
 
@@ -32,6 +33,7 @@ there are.
 
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from importlib.util import find_spec
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -48,6 +50,7 @@ _LOGITS_IN_CACHE = 1 << 17
 # A block has at least this many tokens, so that matrix products are efficient, and more while it has few logits.
 _LEAST_BLOCK = 256
 _LOGITS_IN_BLOCK = 1 << 22
+_HAS_TRITON = find_spec("triton") is not None
 
 
 class TokenStatistics(NamedTuple):
@@ -100,7 +103,8 @@ def token_statistics(
         top_k: The ``k`` of ``top_k_mass``; with ``k >= V`` the mass is 1.
         outputs: Names of the wanted fields of `TokenStatistics`.
         block_size: Tokens whose logits exist at the same time: the extra memory is ``block_size × V`` numbers, plus the
-            gradient of ``weight``. None for 256, or more where a small vocabulary leaves room.
+            gradient of ``weight``. None for 256, or more where a small vocabulary leaves room; on an accelerator for as
+            many as take 512 MB, at least 256.
 
     Returns:
         The asked statistics as tensors ``[...]``, in nats, in float32 (float64 for float64 input).
@@ -139,7 +143,12 @@ def token_statistics(
         bias = None if bias is None else bias.to(dtype)
     _check_head(hidden, weight, bias)
     _check_token_ids("token_statistics", "hidden", hidden, token_ids, vocabulary=weight.shape[0])
-    values = _HeadStatistics.apply(
+    function, default_block_size = _HeadStatistics, max(_LEAST_BLOCK, _LOGITS_IN_BLOCK // len(weight))
+    if _has_kernels(hidden):
+        from isentrope.measures import _tokens_fused
+
+        function, default_block_size = _tokens_fused.FusedHeadStatistics, _tokens_fused.default_block_size(len(weight))
+    values = function.apply(
         hidden.reshape(-1, hidden.shape[-1]),
         weight,
         bias,
@@ -147,7 +156,7 @@ def token_statistics(
         _Transform(logit_scale, softcap, temperature),
         top_k,
         tuple(outputs),
-        block_size or max(_LEAST_BLOCK, _LOGITS_IN_BLOCK // len(weight)),
+        block_size or default_block_size,
     )
     return TokenStatistics(*(None if value is None else value.view(token_ids.shape) for value in values))
 
@@ -199,7 +208,12 @@ def token_statistics_from_logits(
         )
     vocabulary = logits.shape[-1]
     _check_token_ids("token_statistics_from_logits", "logits", logits, token_ids, vocabulary)
-    values = _LogitStatistics.apply(
+    function = _LogitStatistics
+    if _has_kernels(logits):
+        from isentrope.measures import _tokens_fused
+
+        function = _tokens_fused.FusedLogitStatistics
+    values = function.apply(
         logits.reshape(-1, vocabulary),
         token_ids.reshape(-1).long(),
         _Transform(1.0, None, temperature),
@@ -367,6 +381,18 @@ class _Workspace:
         if values.dtype == _accumulation_dtype(values):
             return values
         return self("widened", len(values)).copy_(values)
+
+
+def _has_kernels(scores: Tensor) -> bool:
+    device = scores.device
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
+    return _HAS_TRITON and _kernels_take(device.type, capability, scores.dtype)
+
+
+def _kernels_take(device_type: str, capability: tuple[int, int], dtype: torch.dtype) -> bool:
+    """Whether the Triton kernels take tensors of this kind: from NVIDIA's Ampere (8.0), and not in float64."""
+    known = device_type == "xpu" or (device_type == "cuda" and capability >= (8, 0))
+    return known and dtype in (torch.float32, torch.bfloat16, torch.float16)
 
 
 def _accumulation_dtype(like: Tensor) -> torch.dtype:
