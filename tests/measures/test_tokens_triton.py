@@ -144,7 +144,7 @@ SETTINGS = [
     ],
 )
 def check_values_and_gradients_equal_those_of_the_definition(outputs, options):
-    hidden, weight, bias, token_ids = problem(5, 5, 130)
+    hidden, weight, bias, token_ids = problem(3, 5, 130)
     ours = token_statistics(hidden, weight, token_ids, bias=bias, outputs=outputs, top_k=3, **options)
     leaves = wide(hidden, weight, bias)
     exact = by_definition(logits_of(*leaves, **options), token_ids, k=3)
@@ -160,7 +160,7 @@ def check_values_and_gradients_equal_those_of_the_definition(outputs, options):
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("options", SETTINGS)
 def check_gradients_are_finite_differences(options):
-    hidden, weight, bias, token_ids = problem(6, 4, 150, seed=3)
+    hidden, weight, bias, token_ids = problem(4, 4, 150, seed=3)
     ours = token_statistics(hidden, weight, token_ids, bias=bias, outputs=ALL, top_k=5, block_size=2, **options)
     gradients = torch.autograd.grad(weighted_sum(ours), (hidden, weight, bias))
     leaves = [leaf.detach() for leaf in wide(hidden, weight, bias)]

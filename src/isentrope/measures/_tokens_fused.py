@@ -1,10 +1,10 @@
 """Token statistics on accelerators: matrix products in the vendor's library, everything else in one pass over them.
 
-The same functions of the same arguments as in `isentrope.measures.tokens`. Three things differ from a processor. Products
-of half-precision inputs are kept in float32 where torch can (CUDA, from 2.10), because rounding logits to bfloat16 moves
-log-probabilities by hundredths. The backward pass needs no complete rows, since each row's statistics are known by then,
-so it takes many tokens and part of the vocabulary at a time: the float32 sum of the weight's gradient, as large as the
-weight twice over, is then read and written once in thousands of tokens. And no array but these products is as large.
+The same functions of the same arguments as in `isentrope.measures.tokens`, with two differences. Products of
+half-precision inputs are kept in float32 where torch can (CUDA, from 2.10), because rounding logits to bfloat16 moves
+log-probabilities by hundredths; only their gradient is rounded, as automatic differentiation would. And the backward pass
+needs no complete rows, since each row's statistics are known by then: it takes many tokens and part of the vocabulary at
+a time, so that the float32 sum of the weight's gradient is read and written once in thousands of tokens.
 """
 
 from typing import Any

@@ -4,8 +4,8 @@ A language model's output layer turns ``N`` hidden states into ``N × V`` logits
 few numbers per row: the log-probability of the chosen token, the entropy, and sometimes more. The logits of 2,048 tokens
 over a vocabulary of 49,152 take 400 MB in float32, and automatic differentiation keeps several copies. Here a block of
 some hundred rows is made, reduced and overwritten, and made again in the backward pass, so that memory does not grow with
-``N × V``. Inside a block the rows are reduced a few at a time, while they are still in the processor's cache. On an
-accelerator, Triton kernels that read each block once do the same (`isentrope.measures._tokens_triton`).
+``N × V``. Inside a block the rows are reduced a few at a time, while they are still in the processor's cache. On a
+GPU, where Triton is installed, kernels that read each block once do the same (`isentrope.measures._tokens_triton`).
 
 With the logits ``z``, ``p = softmax(z)``, the entropy ``H = -Σ p log p`` and the deviation ``u_j = log p_j + H``:
 
@@ -92,7 +92,8 @@ def token_statistics(
     with respect to ``hidden``, ``weight`` and ``bias``; the formulas are in the module's documentation.
 
     Args:
-        hidden: Last hidden states, ``[..., d]``, in float32, float64, bfloat16 or float16.
+        hidden: Last hidden states, ``[..., d]``, in float32, float64, bfloat16 or float16. Logits of half-precision input
+            are rounded to its dtype, as a model's own are, except with the kernels on CUDA, which keep them in float32.
         weight: Output embedding, ``[V, d]``, of the same dtype (under autocast both are cast). A weight that requires no
             gradient costs none.
         token_ids: Tokens whose log-probability is wanted, ``[...]``, integers in ``[0, V)``.
@@ -103,8 +104,8 @@ def token_statistics(
         top_k: The ``k`` of ``top_k_mass``; with ``k >= V`` the mass is 1.
         outputs: Names of the wanted fields of `TokenStatistics`.
         block_size: Tokens whose logits exist at the same time: the extra memory is ``block_size × V`` numbers, plus the
-            gradient of ``weight``. None for 256, or more where a small vocabulary leaves room; on an accelerator for as
-            many as take 512 MB, at least 256.
+            gradient of ``weight``. None for 256, or more where a small vocabulary leaves room; with the kernels for as
+            many as take 512 MB in float32, at least 256.
 
     Returns:
         The asked statistics as tensors ``[...]``, in nats, in float32 (float64 for float64 input).
