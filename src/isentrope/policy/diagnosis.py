@@ -92,6 +92,9 @@ def _course(columns, sentences, numbers) -> None:
 
 def _reward(columns, sentences, numbers) -> None:
     reward = columns.get("reward")
+    # Equal means over batches are no proof: advantages that covary with anything come from rewards that differ.
+    if np.nan_to_num(columns.get("covariance", np.zeros(1))).any():
+        return
     if reward is not None and np.isfinite(reward).any() and np.nanmax(reward) == np.nanmin(reward):
         sentences.append(
             f"Every response of the run earned the same reward, {np.nanmax(reward):g}, so there was no advantage to learn "

@@ -182,7 +182,7 @@ class Objective:
         Raises:
             ValueError: if the state belongs to an objective with other stateful parts.
         """
-        if not self._controllers(state):
+        if not self.controllers(state):
             return self
         now = _resolved(self, "", state.step, state.memory)
         if not now.needs <= self.needs:
@@ -194,17 +194,18 @@ class Objective:
 
     def coefficients(self, state: State) -> dict[str, float]:
         """The present output of each controller, by its path in the objective."""
-        values = {path: _value(part, state.memory[path], state.step) for path, part in self._controllers(state).items()}
+        values = {path: _value(part, state.memory[path], state.step) for path, part in self.controllers(state).items()}
         return {path: float(value) for path, value in values.items() if isinstance(value, (int, float))}
 
     def target(self, state: State, metric: str = "entropy") -> float | None:
         """The target of the first controller that holds this metric, None if there is none."""
-        for part in self._controllers(state).values():
+        for part in self.controllers(state).values():
             if getattr(part, "metric", None) == metric and hasattr(part, "target"):
                 return float(part.target)  # pyright: ignore[reportAttributeAccessIssue]
         return None
 
-    def _controllers(self, state: State) -> dict[str, Stateful]:
+    def controllers(self, state: State) -> dict[str, Stateful]:
+        """The stateful parts by their paths, each with its own inner parts at their present numbers."""
         parts = dict(_stateful(self, state.step, state.memory))
         if parts.keys() != state.memory.keys():
             raise ValueError(
@@ -220,7 +221,7 @@ class Objective:
         `prepare`, over every row.
         """
         memory = {}
-        for path, part in self._controllers(state).items():
+        for path, part in self.controllers(state).items():
             own = {
                 name.removeprefix(f"{path}/"): value for name, value in metrics.items() if name.startswith(f"{path}/")
             }
@@ -289,7 +290,7 @@ class Objective:
             for path, part in _indexed(now, slot)
             if hasattr(part, "prepare")
         }
-        for path, part in self._controllers(state).items():
+        for path, part in self.controllers(state).items():
             if hasattr(part, "observe"):
                 seen = part.observe(ready)  # pyright: ignore[reportAttributeAccessIssue]
                 tally += Tally(*({f"{path}/{name}": v for name, v in d.items()} for d in (seen.sums, seen.counts)))
