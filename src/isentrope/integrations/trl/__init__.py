@@ -1,0 +1,6 @@
+"""TRL's trainers with entropy measured, explained and controlled: `EntropyGRPOTrainer` and `EntropyMonitor`."""
+
+from isentrope.integrations.trl.monitor import EntropyMonitor
+from isentrope.integrations.trl.trainer import EntropyGRPOTrainer
+
+__all__ = ["EntropyGRPOTrainer", "EntropyMonitor"]

@@ -1,0 +1,78 @@
+"""What is refused before a trainer is made: settings that would do nothing, and parts that TRL cannot host."""
+
+import dataclasses
+from typing import Literal, get_args
+
+from trl.trainer.grpo_config import GRPOConfig
+
+from isentrope.integrations.trl._stage import token_parts
+from isentrope.policy import Objective, RolloutPlan, State
+from isentrope.policy.rollout import Tempered
+
+BatchStatistics = Literal["old_pass", "previous_step", "micro_batch"]
+
+_REPLACED = (
+    "loss_type", "epsilon", "epsilon_high", "delta", "importance_sampling_level", "scale_rewards",
+    "multi_objective_aggregation", "top_entropy_quantile", "entropy_coef", "use_adaptive_entropy",
+    "off_policy_mask_threshold", "beta",
+)  # fmt: skip
+"""Settings of TRL's own loss, which the objective replaces."""
+
+
+def check_settings(args: GRPOConfig) -> None:
+    """Refuse settings of TRL's own loss, which would do nothing."""
+    defaults = {f.name: f.default for f in dataclasses.fields(GRPOConfig)}
+    changed = [name for name in _REPLACED if getattr(args, name) != defaults[name]]
+    if changed:
+        given = ", ".join(f"{name}={getattr(args, name)!r}" for name in changed)
+        raise ValueError(
+            f"args: {given} would do nothing, because the objective replaces TRL's loss; leave "
+            f"{'it' if len(changed) == 1 else 'them'} out and change the objective instead, as in "
+            "recipes.dapo(low=0.2, high=0.28) or .adding(regularizers=KLPenalty(0.04))"
+        )
+
+
+def check_rollout(objective: Objective, state: State, plan: RolloutPlan, use_vllm: bool) -> None:
+    """Refuse rollout parts that TRL's generation cannot follow."""
+    for index, part in enumerate(objective.at(state).rollout):
+        if not isinstance(part, Tempered):
+            raise ValueError(
+                f"objective {objective.name}: TRL cannot host rollout[{index}], {part!r}; its generation can only be "
+                "told a temperature (isentrope.policy.rollout.Tempered)"
+            )
+        for refused, reason in ((use_vllm, "use_vllm=True"), ("reference" in objective.needs, "a reference policy")):
+            if refused:
+                raise ValueError(
+                    f"objective {objective.name}: TRL cannot host rollout[{index}], {part!r}, together with {reason}, "
+                    "whose temperature is fixed"
+                )
+    planned = objective.rollout_plan(plan, state)
+    if planned.group_size != plan.group_size:
+        raise ValueError(
+            f"objective {objective.name}: its rollout wants groups of {planned.group_size}; set "
+            f"num_generations={planned.group_size} in GRPOConfig"
+        )
+
+
+def check_batch_statistics(objective: Objective, state: State, choice: str) -> None:
+    """Refuse parts that a choice of ``batch_statistics`` leaves without numbers."""
+    if choice not in get_args(BatchStatistics):
+        raise ValueError(f"batch_statistics must be one of {', '.join(get_args(BatchStatistics))}, got {choice!r}")
+    choosing = token_parts(objective.at(state))
+    if choice == "previous_step" and choosing:
+        raise ValueError(
+            f"batch_statistics='previous_step': {', '.join(choosing)} of {objective.name} read the log-probabilities of "
+            "the batch itself; use 'old_pass' (exact), or 'micro_batch'"
+        )
+    early = [path for path in choosing if path in ("advantage", "reward", "row_filter")]
+    if choice == "micro_batch" and early:
+        raise ValueError(
+            f"batch_statistics='micro_batch': {', '.join(early)} of {objective.name} must see whole groups; use 'old_pass'"
+        )
+    if choice != "old_pass":
+        observing = [path for path, part in objective.controllers(state).items() if hasattr(part, "observe")]
+        if observing:
+            raise ValueError(
+                f"batch_statistics={choice!r}: {', '.join(observing)} of {objective.name} observe whole batches; "
+                "use 'old_pass'"
+            )
