@@ -15,9 +15,10 @@ import torch
 from peft import LoraConfig
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer, SFTConfig, SFTTrainer
+from trl.trainer.utils import FusedCausalLMOutput
 
 from isentrope.integrations.trl._probe import Probe
-from isentrope.integrations.trl._tokens import over_steps, token_metrics
+from isentrope.integrations.trl._tokens import entropy_of, over_steps, token_metrics
 from isentrope.integrations.trl.monitor import DiagnosisCallback, EntropyMonitor, columns
 from isentrope.policy import diagnose
 
@@ -343,6 +344,33 @@ def test_watching_a_trainer_that_has_the_monitor_moves_it(tmp_path):
     assert monitor.watch(trainer) is monitor
     assert trainer.callback_handler.callbacks.count(monitor) == 1
     assert trainer.callback_handler.callbacks[0] is monitor
+
+
+class OwnNumbers(GRPOTrainer):
+    """Logs under a name of ours, as `EntropyGRPOTrainer` does."""
+
+    def _compute_loss(self, model, inputs):
+        self._metrics["train"]["isentrope/covariance"].append(7.0)
+        return super()._compute_loss(model, inputs)
+
+
+def test_what_the_trainer_says_itself_stands_and_is_explained_once(tmp_path, capsys):
+    trainer = make(OwnNumbers, tmp_path, callbacks=[DiagnosisCallback()])
+    EntropyMonitor(probe_every=1).watch(trainer)
+    trainer.train()
+    rows = measured(trainer)
+    assert [row["covariance"] for row in rows.values()] == [7.0, 7.0, 7.0]
+    assert all("entropy_change_predicted" in row for row in rows.values())
+    assert capsys.readouterr().out.count("Entropy of this run") == 1
+
+
+def test_statistics_packed_behind_the_entropy_are_left_aside():
+    mask, entropy = torch.ones(2, 3, dtype=torch.bool), torch.arange(6.0).view(2, 3)
+    plain, packed = (
+        FusedCausalLMOutput(entropy=e, label_mask=mask) for e in (entropy, torch.stack([entropy, -entropy], -1))
+    )
+    assert torch.equal(entropy_of(plain), entropy)
+    assert torch.equal(entropy_of(packed), entropy)
 
 
 def test_the_diagnosis_is_printed_written_and_logged(tmp_path, capsys):

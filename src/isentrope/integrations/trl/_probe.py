@@ -9,6 +9,8 @@ from accelerate.utils import DistributedType, reduce
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from isentrope.integrations.trl._tokens import entropy_of
+
 
 def why_no_probe(args: Any, model: torch.nn.Module) -> str:
     """What keeps a probe from being made here; nothing if it can be."""
@@ -59,7 +61,7 @@ class Probe:
         devices = sorted({p.device.index or 0 for p in self._model.parameters() if p.device.type == kind != "cpu"})
         with torch.random.fork_rng(devices=devices, device_type=kind if devices else "cuda"):
             output = self._model(*self._args, **self._kwargs)
-        return output.entropy[output.label_mask].double().sum(), int(output.label_mask.sum())
+        return entropy_of(output)[output.label_mask].double().sum(), int(output.label_mask.sum())
 
     @torch.no_grad()
     def _inner_product(self) -> float:

@@ -14,6 +14,11 @@ from torch import Tensor
 from isentrope.policy.dynamics import entropy_drivers, token_entropy_change
 
 
+def entropy_of(output: Any) -> Float[Tensor, "batch time"]:
+    """The entropy in the output of a fused head; the head of `EntropyGRPOTrainer` packs further statistics behind it."""
+    return output.entropy if output.entropy.ndim == output.label_mask.ndim else output.entropy[..., 0]
+
+
 @dataclass
 class Pass:
     """What a forward pass said of its tokens, and, after its backward pass, the loss's gradient in their log-probability."""

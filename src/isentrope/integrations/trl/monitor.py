@@ -28,7 +28,7 @@ from transformers import Trainer, TrainerCallback
 
 from isentrope._files import write_atomically
 from isentrope.integrations.trl._probe import Probe, why_no_probe
-from isentrope.integrations.trl._tokens import Pass, gathered, over_steps, token_metrics
+from isentrope.integrations.trl._tokens import Pass, entropy_of, gathered, over_steps, token_metrics
 from isentrope.policy.diagnosis import diagnose
 
 _PREFIX = "isentrope/"
@@ -109,10 +109,9 @@ class DiagnosisCallback(TrainerCallback):
         Args:
             trainer: any trainer of `transformers` or TRL, before ``train()``.
         """
-        callbacks = trainer.callback_handler.callbacks
-        if self in callbacks:
-            callbacks.remove(self)
-        callbacks.insert(0, self)
+        # One diagnosis is enough, whether it was asked for twice or the trainer brings its own.
+        others = [each for each in trainer.callback_handler.callbacks if not isinstance(each, DiagnosisCallback)]
+        trainer.callback_handler.callbacks = [self, *others]
         self._before_reporters = True
         # TRL's trainers show their table of completions again with every call of their own `log`.
         self.log = self.log or partial(Trainer.log, trainer)
@@ -229,6 +228,8 @@ class EntropyMonitor(DiagnosisCallback):
         if not self._steps or logs is None or (model is not None and not model.training):
             return
         values = {f"{_PREFIX}{name}": value for name, value in over_steps(self._steps).items()}
+        # What a trainer of ours says of its own objective stands.
+        values = {name: value for name, value in values.items() if name not in logs}
         self._steps = []
         logs.update(values)
         state.log_history[-1].update(values)
@@ -257,7 +258,7 @@ class EntropyMonitor(DiagnosisCallback):
         if not with_gradient and not self._loss_from_logits:
             return
         self._loss_from_logits = False
-        seen = Pass(output.label_mask, output.log_probs.detach(), output.entropy.detach())
+        seen = Pass(output.label_mask, output.log_probs.detach(), entropy_of(output).detach())
         if output.log_probs.requires_grad:
             output.log_probs.register_hook(seen.receive)
         if self._probe_due and not self._passes:
