@@ -138,7 +138,7 @@ SETTINGS = [
 @pytest.mark.parametrize(
     ("outputs", "options"),
     [
-        *(((name,), options) for name in ALL for options in (SETTINGS[0], SETTINGS[3])),
+        *(((name,), SETTINGS[3]) for name in ALL),
         (("log_probs", "entropy"), SETTINGS[1]),
         *((ALL, options) for options in SETTINGS),
     ],
@@ -158,7 +158,7 @@ def check_values_and_gradients_equal_those_of_the_definition(outputs, options):
 
 
 @pytest.mark.usefixtures("small_tiles")
-@pytest.mark.parametrize("options", SETTINGS)
+@pytest.mark.parametrize("options", SETTINGS[:4:3])
 def check_gradients_are_finite_differences(options):
     hidden, weight, bias, token_ids = problem(4, 4, 150, seed=3)
     ours = token_statistics(hidden, weight, token_ids, bias=bias, outputs=ALL, top_k=5, block_size=2, **options)
@@ -234,8 +234,16 @@ def check_half_precision_gives_float32_statistics(dtype, small_tiles):
 
 
 @pytest.mark.usefixtures("small_tiles")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("layout", [lambda x: x, lambda x: x.T.contiguous().T, lambda x: x[:, 3:-4], lambda x: x[::2]])
+@pytest.mark.parametrize(
+    ("dtype", "layout"),
+    [
+        (torch.float32, lambda x: x),
+        (torch.bfloat16, lambda x: x),
+        (torch.float16, lambda x: x.T.contiguous().T),
+        (torch.float32, lambda x: x[:, 3:-4]),
+        (torch.bfloat16, lambda x: x[::2]),
+    ],
+)
 def check_logits_of_any_dtype_and_layout(dtype, layout):
     generator = torch.Generator().manual_seed(0)
     # Distinct in every dtype, because the gradient of a top k is open where tokens tie at its edge.
