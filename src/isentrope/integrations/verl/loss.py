@@ -71,7 +71,7 @@ def objective_loss(
         entropy=entropy,
         prepared={path: padded(data[PREPARED.format(i)]) for i, path in enumerate(note["prepared"])},
         # Every row of a window carries the same totals.
-        totals=dict(zip(note["totals"], data[TOTALS][0], strict=True)),
+        totals=dict(zip(note["totals"], padded(data[TOTALS])[0], strict=True)),
     )
     loss, tally = objective.loss(batch, state)
     ranks = cast(int, tu.get_non_tensor_data(data, "dp_size", 1))
