@@ -1,6 +1,5 @@
 """The loss that workers run: verl's own numbers, and the same gradient however verl cuts and spreads the batch."""
 
-import json
 from functools import partial
 
 import numpy as np
@@ -15,50 +14,27 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.metric import Metric
 from verl.workers.utils.losses import ppo_loss
 from verl.workers.utils.padding import no_padding_2_padding
-from verl_rows import actor_config, gradients, near_old, nested, rollouts, scores, tiny_llama, worker
+from verl_rows import (
+    WIDTH,
+    actor_config,
+    driven,
+    everything,
+    gradients,
+    near_old,
+    nested,
+    rollouts,
+    scores,
+    tiny_llama,
+    worker,
+)
 
-from isentrope.integrations.verl.loss import NOTE, objective_loss, pack, unpack
-from isentrope.integrations.verl.stage import row_fields, token_batch, windows
+from isentrope.integrations.verl.loss import objective_loss, pack, unpack
+from isentrope.integrations.verl.stage import token_batch, windows
 from isentrope.policy import Objective, Tally, recipes
 from isentrope.policy.advantages import GroupNormalized
 from isentrope.policy.aggregation import SequenceSumOver, sequence_mean, token_mean
-from isentrope.policy.regularizers import EntropyBonus, HighProbabilityAdvantage, KLPenalty, LogRatioPenalty
-from isentrope.policy.selection import TopEntropy
+from isentrope.policy.regularizers import EntropyBonus, KLPenalty
 from isentrope.policy.surrogates import ClippedRatio, SequenceRatio
-from isentrope.policy.weights import TopCovariance
-
-WIDTH = 9
-
-
-def driven(objective, data, *, mini=None, ranks=1, shuffle=False, state=None):
-    """The data as the driver hands them to the workers."""
-    data = data.clone()
-    real = torch.ones(len(data), dtype=torch.bool)
-    state = state or objective.start()
-    prepared, _ = objective.prepare(token_batch(data, objective), state)
-    deal = windows(len(data), mini or len(data), ranks, shuffle)
-    fields, names = row_fields(prepared, real, data["response_mask"], deal, WIDTH)
-    for name, value in fields.items():
-        data[name] = value
-    tu.assign_non_tensor(data, **{NOTE: json.dumps({"state": state.to_dict(), **names})})
-    return data
-
-
-def everything(**changes):
-    """An objective with a part at each place that workers see, some of them choosing tokens on the whole batch."""
-    slots = {
-        "name": "everything",
-        "advantage": GroupNormalized(),
-        "surrogate": ClippedRatio(0.2, 0.28),
-        "selection": (TopEntropy(0.6),),
-        "regularizers": (
-            EntropyBonus(0.03),
-            KLPenalty(0.1),
-            LogRatioPenalty(TopCovariance(0.2), 0.5),
-            HighProbabilityAdvantage(0.4, threshold=0.2),
-        ),
-    }
-    return Objective(**slots | changes)
 
 
 def close(left, right, rtol=1e-5):

@@ -5,6 +5,7 @@ mini-batches, micro-batches and the reduction of metrics. Only the forward pass 
 are written here.
 """
 
+import json
 from itertools import chain
 
 import torch
@@ -18,8 +19,19 @@ from verl.workers.config import ActorConfig
 from verl.workers.engine.utils import postprocess_batch_func, prepare_micro_batches
 from verl.workers.utils.padding import response_from_nested
 
+from isentrope.integrations.verl.loss import NOTE
+from isentrope.integrations.verl.stage import row_fields, token_batch, windows
+from isentrope.policy import Objective
+from isentrope.policy.advantages import GroupNormalized
+from isentrope.policy.regularizers import EntropyBonus, HighProbabilityAdvantage, KLPenalty, LogRatioPenalty
+from isentrope.policy.selection import TopEntropy
+from isentrope.policy.surrogates import ClippedRatio
+from isentrope.policy.weights import TopCovariance
+
 VOCABULARY = 11
 UNCLIPPED = 1e9
+WIDTH = 9
+"""Longest response allowed, in tokens."""
 
 
 def tiny_llama(seed: int = 0) -> LlamaForCausalLM:
@@ -151,3 +163,34 @@ def worker(model, data, loss, *, mini, ranks=1, micro=1, epochs=1, shuffle=False
             reduced[name] = Metric.aggregate_dp(values) if isinstance(values[0], Metric) else list(chain(*values))
         append_to_dict(collected, reduced)
     return steps, reduce_metrics(rename_dict(collected, "actor/"))
+
+
+def driven(objective, data, *, mini=None, ranks=1, shuffle=False, state=None):
+    """The data as the driver hands them to the workers."""
+    data = data.clone()
+    real = torch.ones(len(data), dtype=torch.bool)
+    state = state or objective.start()
+    prepared, _ = objective.prepare(token_batch(data, objective), state)
+    deal = windows(len(data), mini or len(data), ranks, shuffle)
+    fields, names = row_fields(prepared, real, data["response_mask"], deal, WIDTH)
+    for name, value in fields.items():
+        data[name] = value
+    tu.assign_non_tensor(data, **{NOTE: json.dumps({"state": state.to_dict(), **names})})
+    return data
+
+
+def everything(**changes):
+    """An objective with a part at each place that workers see, some of them choosing tokens on the whole batch."""
+    slots = {
+        "name": "everything",
+        "advantage": GroupNormalized(),
+        "surrogate": ClippedRatio(0.2, 0.28),
+        "selection": (TopEntropy(0.6),),
+        "regularizers": (
+            EntropyBonus(0.03),
+            KLPenalty(0.1),
+            LogRatioPenalty(TopCovariance(0.2), 0.5),
+            HighProbabilityAdvantage(0.4, threshold=0.2),
+        ),
+    }
+    return Objective(**slots | changes)
