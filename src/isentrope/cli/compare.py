@@ -218,7 +218,9 @@ def _line(run: RunStore) -> str:
 
 
 def _table(experiments: Sequence[Experiment], runs: Sequence[RunStore]) -> Table:
-    shown = Table(box=box.SIMPLE_HEAD, title="means ± standard errors", padding=(0, 1))
+    shown = Table(
+        box=box.SIMPLE_HEAD, title="means ± standard errors", title_justify="left", padding=(0, 1, 0, 0), pad_edge=False
+    )
     shown.add_column("recipe", overflow="fold")
     for heading in ("runs", "reward", "pass@1", "pass@8", "entropy", "off target", "tokens/s"):
         shown.add_column(heading, justify="right", no_wrap=True)

@@ -222,7 +222,7 @@ class _Worker:
                 f"{socket.gethostname()} has isentrope {isentrope.__version__}, but the comparison {version}; "
                 "install the same version on every node"
             )
-        self._scratch = Path(tempfile.mkdtemp(prefix="isentrope-"))
+        self._scratch = Path(tempfile.mkdtemp(prefix="isentrope-run-"))
         self._folder = self._scratch / "run"
         lay_down(files, self._folder)
         if start:

@@ -1,0 +1,141 @@
+"""The command `compare`: what it refuses, what it shows while runs finish, and how it ends."""
+
+import json
+from importlib import import_module
+
+import pytest
+from rich.console import Console
+
+from isentrope.cli import main
+from isentrope.lab.comparison import Progress
+from isentrope.lab.experiment import Experiment
+from isentrope.report import RunStore
+
+command = import_module("isentrope.cli.compare")
+
+
+def call(arguments, capsys):
+    """The exit code, standard output and standard error of one call."""
+    code = 0
+    try:
+        main(["compare", *arguments])
+    except SystemExit as exit:
+        code = exit.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def finished_run(folder, recipe, seed, reward):
+    run = RunStore.create(folder, f"{recipe}-s{seed}", {"recipe": recipe})
+    run.append({"step": 0, "entropy": 1.0})
+    run.flush()
+    summary = {"finished": True, "reward_end": reward, "entropy_start": 1.0, "entropy_end": 0.5}
+    run.write_json("summary", {**summary, "tokens_per_second": 1000.0})
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name the recipes"),
+        (["grpo", "--seeds", "0"], "--seeds must be at least 1, got 0"),
+        (["grpo", "--threads", "0"], "threads must be at least 1, got 0"),
+        (
+            ["grpo", "--ray", "clip_cov"],
+            "--ray takes nothing, local, auto, HOST:PORT or ray://HOST:PORT, got 'clip_cov'",
+        ),
+        (["grpo", "--ray=127.0.0.1:1"], "no Ray cluster at '127.0.0.1:1'"),
+    ],
+)
+def test_a_mistake_gives_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(arguments, capsys)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "address"),
+    [
+        ([], None),
+        (["--ray"], "local"),
+        (["--ray", "--seeds", "2"], "local"),
+        (["--ray", "auto"], "auto"),
+        (["--ray=ray://host:10001"], "ray://host:10001"),
+        (["--ray", "host:6379"], "host:6379"),
+    ],
+)
+def test_the_address_may_be_left_out(arguments, address, capsys, monkeypatch):
+    asked = []
+
+    def launcher(address, threads):
+        asked.append((address, threads))
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(command, "_launcher", launcher)
+    assert call(["grpo", *arguments, "--threads", "3"], capsys)[0] == 2
+    assert asked == [(address, 3)]
+
+
+def test_a_run_is_one_line_where_there_is_no_terminal_and_failures_come_after_the_table(tmp_path, capsys, monkeypatch):
+    good = [finished_run(tmp_path, "grpo", seed, reward) for seed, reward in ((0, 0.2), (1, 0.4))]
+
+    def compared(experiments, folder, *, on_change, on_retry, **rest):
+        assert [e.warm_start_steps for e in experiments] == [7] * 4
+        assert [e.evaluation_problems for e in experiments] == [3] * 4
+        on_change(Progress(4, (good[0],), running=("grpo-s1 3/200",)))
+        on_retry("rloo-s0: killed [1]")
+        on_change(Progress(4, tuple(good), failed=2))
+        raise RuntimeError("2 of 4 runs failed: rloo-s0: why; rloo-s1: why")
+
+    monkeypatch.setattr(command, "compare_runs", compared)
+    arguments = ["grpo", "rloo", "--seeds", "2", "--warm-start", "7", "--evaluation-problems", "3"]
+    code, out, err = call([*arguments, "--output", str(tmp_path)], capsys)
+    assert code == 1
+    lines = err.splitlines()
+    assert lines[:3] == [
+        "grpo-s0 done: reward 0.20, entropy 1.00→0.50",
+        "rloo-s0: killed [1]",
+        "grpo-s1 done: reward 0.40, entropy 1.00→0.50",
+    ]
+    assert lines[3].startswith("isentrope: 2 of 4 runs failed: rloo-s0: why; rloo-s1: why")
+    assert "2/2" in out
+    assert "0.30±0.10" in out
+    assert "0/2" in out
+    code, out, err = call([*arguments, "--output", str(tmp_path), "--json"], capsys)
+    (row,) = json.loads(out)
+    assert (code, row["runs"], row["reward_end"]) == (1, 2, pytest.approx(0.3))
+    assert err.startswith("isentrope: 2 of 4 runs failed")
+
+
+def test_the_live_table_grows(tmp_path, monkeypatch):
+    experiments = [Experiment(recipe=recipe) for recipe in ("grpo", "grpo", "rloo")]
+    view, console = command._LiveView(experiments, quiet=True), Console(width=80, record=True, quiet=False)
+    shown = []
+    view._live = type("Live", (), {"update": lambda self, renderable: shown.append(renderable)})()
+
+    def text():
+        with console.capture() as capture:
+            console.print(shown[-1])
+        return [line.split() for line in capture.get().splitlines() if line.strip()]
+
+    view.change(Progress(3, running=("grpo-s0 1/200",)))
+    assert ["grpo", "0/2", *"––––––"] in text()
+    assert text()[-2:] == [["0", "of", "3", "runs", "done,", "2", "waiting"], ["grpo-s0", "1/200"]]
+    first = finished_run(tmp_path, "grpo", 0, 0.2)
+    view.change(Progress(3, (first,), failed=1))
+    assert ["grpo", "1/2", "0.20", "–", "–", "1.00→0.50", "–", "1,000"] in text()
+    assert ["rloo", "0/1", *"––––––"] in text()
+    assert text()[-1] == ["1", "of", "3", "runs", "done,", "1", "failed,", "1", "waiting"]
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    def interrupted(*arguments, **rest):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "compare_runs", interrupted)
+    code, out, err = call(["grpo", "--output", str(tmp_path / "here")], capsys)
+    assert (code, out) == (130, "")
+    assert f"Stopped; go on with the same command and --output {tmp_path / 'here'}" in err.replace("\n", "")
