@@ -127,20 +127,25 @@ def test_an_interrupted_run_of_ray_goes_on_without_ray(cluster, experiment, unbr
     assert_same_run(store, unbroken)
 
 
-def test_a_run_whose_training_fails_is_tried_once(cluster, experiment, tmp_path):
-    launcher = Watched(cluster)
+def test_what_would_fail_again_is_tried_once(cluster, experiment, tmp_path, monkeypatch):
     (tmp_path / "start").mkdir()
     failing = replace(experiment, start=str(tmp_path / "start"))
-    with pytest.raises(RuntimeError, match=r"^1 of 1 runs failed: entropy_target-s0: ValueError: .*/start' is neither"):
-        compare([failing], tmp_path / "runs", launcher=launcher)
-    assert len(launcher.jobs) == 1
+    elsewhere = replace(experiment, recipe="grpo", target_entropy=None)
+    launcher = Watched(cluster)
+
+    def launch(run):
+        with monkeypatch.context() as patch:
+            if run.config["recipe"] == "grpo":
+                patch.setattr(isentrope, "__version__", "0.0.0")
+            return launcher(run)
+
+    launch.slots = None
+    with pytest.raises(RuntimeError, match="^2 of 2 runs failed: ") as raised:
+        compare([failing, elsewhere], tmp_path / "runs", launcher=launch)
+    assert len(launcher.jobs) == 2
+    assert re.search(r"entropy_target-s0: ValueError: .*/start' is neither", str(raised.value))
+    assert re.search(r"has isentrope .*, but the comparison 0\.0\.0; install the same version", str(raised.value))
     assert "in load_model" in (tmp_path / "runs" / "entropy_target-s0.log").read_text()
-
-
-def test_another_version_on_a_node_is_named(cluster, experiment, tmp_path, monkeypatch):
-    monkeypatch.setattr(isentrope, "__version__", "0.0.0")
-    with pytest.raises(RuntimeError, match=r"has isentrope .*, but the comparison 0\.0\.0; install the same version"):
-        compare([experiment], tmp_path, launcher=cluster)
 
 
 def test_the_command_prints_json_alone_and_leaves_no_process(tmp_path):
