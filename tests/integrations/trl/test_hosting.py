@@ -310,3 +310,11 @@ def test_a_run_ends_with_its_diagnosis(tmp_path, capsys):
     assert any("The target of 2.60 nats" in sentence for sentence in sentences)
     assert "The target of 2.60 nats" in capsys.readouterr().out
     assert metrics(run, "isentrope/diagnosis/entropy_start")
+
+
+def test_the_model_card_cites_the_objectives_paper(tmp_path):
+    run = trained(recipes.clip_cov(), settings(steps=1, output_dir=str(tmp_path), save_strategy="steps", save_steps=1))
+    card = (tmp_path / "README.md").read_text()
+    assert "The Entropy Mechanism of Reinforcement Learning" in card
+    assert "2505.22617" in card
+    assert run.objective.papers[0] == "clip-cov-kl-cov"

@@ -30,6 +30,7 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer, logger
 
+from isentrope.catalog import papers
 from isentrope.integrations.trl import _checkpoint
 from isentrope.integrations.trl._checks import (
     BatchStatistics,
@@ -145,6 +146,9 @@ class EntropyGRPOTrainer(GRPOTrainer):
         if self._corrects_sampler:
             objective = objective.adding(token_weight=SamplerCorrection())
         self.objective, self.objective_state = objective, state
+        # TRL's model card cites one paper.
+        for paper in [paper for paper in papers() if paper.key in objective.papers[:1]]:
+            self._paper = {"title": paper.title, "id": paper.arxiv, "citation": paper.bibtex()}
         self.batch_statistics: BatchStatistics = batch_statistics
         self._head = self._chosen_head(token_head)
         self._reads_tokens = bool(token_parts(objective.at(state)))
@@ -161,7 +165,7 @@ class EntropyGRPOTrainer(GRPOTrainer):
         self._totals: dict[str, Tensor] = {}
         self._tally = Tally()
         self._window: list[TokenBatch] = []
-        self.add_callback(DiagnosisCallback(log=self.log))
+        DiagnosisCallback(log=self.log).watch(self)
 
     def _chosen_head(self, choice: str | None) -> TokenHead | None:
         """The head that answers scoring passes, installed; None for TRL's."""
