@@ -33,6 +33,8 @@ from isentrope.integrations.verl.loss import objective_loss, unpack
 
 class NoDevice:
     def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
         return lambda *_, **__: 0
 
     def mem_get_info(self, *_):

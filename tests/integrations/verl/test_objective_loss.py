@@ -155,6 +155,38 @@ def test_rows_that_a_filter_drops_leave_the_denominators_where_verl_counts_them(
     close(kept[True], kept[False] * sum(tokens) / sum(tokens[8:]))
 
 
+def without_tokens(data, row):
+    masks = [mask * (i != row) for i, mask in enumerate(data["response_mask"].unbind())]
+    data["response_mask"] = data["loss_mask"] = nested(masks)
+    return data
+
+
+def test_rows_without_tokens_leave_the_mean_over_sequences_where_verl_counts_them():
+    objective = recipes.grpo()
+    data = driven(objective, without_tokens(rollouts(), 5))
+    config = actor_config(loss_agg_mode="seq-mean-token-mean")
+    [(ours, _)], _ = worker(near_old(), data, partial(objective_loss, objective), mini=16, micro=4)
+    [(theirs, _)], _ = worker(near_old(), data, partial(ppo_loss, config), mini=16, micro=4)
+    close(ours, theirs * 16 / 15)
+
+
+def test_the_constant_length_is_the_longest_allowed_where_verl_takes_that_of_the_micro_batch():
+    objective = recipes.grpo().with_(aggregation=SequenceSumOver())
+    data = driven(objective, rollouts())
+    config = actor_config(loss_agg_mode="seq-mean-token-sum-norm")
+    results = {}
+    for micro in (16, 1):
+        for name, loss in (("ours", partial(objective_loss, objective)), ("theirs", partial(ppo_loss, config))):
+            results[name, micro] = worker(near_old(), data, loss, mini=16, micro=micro)[0][0][0]
+    longest = max(len(row) for row in data["responses"].unbind())
+    assert longest < WIDTH
+    close(results["ours", 16], results["theirs", 16] * longest / WIDTH)
+    close(results["ours", 1], results["ours", 16])
+    assert float((results["theirs", 1] - results["theirs", 16]).abs().max()) > 0.1 * float(
+        results["theirs", 16].abs().max()
+    )
+
+
 def test_a_batch_without_any_advantage_gives_a_zero_gradient():
     data = rollouts()
     data["rm_scores"] = nested([row * 0 for row in data["rm_scores"].unbind()])

@@ -203,6 +203,20 @@ def test_metrics_feed_the_diagnosis(made):
     assert "The target of 1.50 nats was" in str(trainer.diagnosis())
 
 
+def test_the_end_of_training_says_what_the_entropy_did(made, monkeypatch, tmp_path, capsys):
+    trainer, queue = made(f"trainer.default_local_dir={tmp_path / 'new'}")
+
+    def fit(self, agent_loop_manager):
+        for step in (1, 2):
+            stepped(self, queue, seed=step, step=step)
+
+    monkeypatch.setattr(PPOTrainer, "fit", fit)
+    trainer.fit(None)
+    written = json.loads((tmp_path / "new" / "diagnosis.json").read_text())
+    assert written["sentences"][0] in capsys.readouterr().out
+    assert written["numbers"]["entropy_start"] == pytest.approx(trainer.history[0]["entropy"])
+
+
 def test_controllers_move_once_a_batch_and_see_the_loss_of_the_batch_before(made):
     trainer, queue = made(objective="entropy_target(target=9.0, proportional=0.01, integral=0.001)")
     coefficients = []

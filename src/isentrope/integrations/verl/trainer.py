@@ -106,10 +106,14 @@ class ObjectiveTrainer(PPOTrainerSync):
         self.history[-1].update(row)
 
     def fit(self, agent_loop_manager) -> None:
-        """Train, and say at the end what the entropy did and why."""
+        """Train, and say at the end what the entropy did and why; ``diagnosis.json`` beside the checkpoints says it too."""
         super().fit(agent_loop_manager)
         if self.history:
-            print(self.diagnosis())
+            diagnosis = self.diagnosis()
+            print(diagnosis)
+            folder = Path(self.config.trainer.default_local_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / "diagnosis.json", json.dumps(diagnosis.to_dict(), indent=2).encode())
 
     def diagnosis(self) -> Diagnosis:
         """What the entropy of the run did so far."""
