@@ -12,8 +12,6 @@ import os
 import sys
 from functools import partial
 
-os.environ["VERL_ENGINE_DEVICE"] = "cuda"
-
 import cloudpickle
 import torch
 import torch.distributed
@@ -60,6 +58,7 @@ class Processor(PlatformCUDA):
 
 
 def main(folder: str, dynamic: bool) -> None:
+    os.environ["VERL_ENGINE_DEVICE"] = "cuda"
     set_platform(Processor())
     # verl 0.9.1 imports a class that TRL 1.16 no longer has.
     monkey_patch.is_trl_available = lambda: False

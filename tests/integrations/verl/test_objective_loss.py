@@ -249,6 +249,17 @@ def test_no_metric_has_a_name_that_verl_would_reduce_by_another_rule(name):
     assert not [name for name in metrics if "max" in name or "min" in name]
 
 
+def test_totals_stay_whole_where_there_are_as_many_as_columns():
+    data = rollouts()
+    five = [row[:5] for row in data["responses"].unbind()]
+    for name in ("responses", "response_mask", "loss_mask", "rm_scores", "old_log_probs", "entropy", "ref_log_prob"):
+        data[name] = nested([row[: len(kept)] for row, kept in zip(data[name].unbind(), five, strict=True)])
+    driver = driven(recipes.grpo(), data)
+    assert driver["isentrope_totals"].shape == (16, 5)
+    tokens = sum(int(mask.sum()) for mask in data["response_mask"].unbind())
+    assert driver["isentrope_totals"].tolist() == [[tokens, 16, tokens, 16, WIDTH]] * 16
+
+
 def test_windows_are_those_that_verls_workers_deal():
     data = TensorDict({"row": torch.arange(24)}, batch_size=24)
     for ranks, shuffle in ((1, False), (2, True), (3, True)):

@@ -111,11 +111,10 @@ def row_fields(
         totals[rows] = torch.stack([counted[name].long() for name in names])
     # The sampling policy's log-probabilities are verl's own field, already there. verl's metrics read ``returns``.
     fields = {FIELDS[name]: value for name, value in of_all.items() if name != "old_log_probs"}
-    fields |= {"returns": of_all["advantages"], TOTALS: totals}
+    fields |= {"returns": of_all["advantages"]}
     fields |= {PREPARED.format(i): value for i, value in enumerate(everything.values())}
-    time = batch.mask.shape
-    nested = {
-        name: response_to_nested(value, response_mask) if value.shape[:2] == time else value
+    ragged = {
+        name: response_to_nested(value, response_mask) if value.shape == batch.mask.shape else value
         for name, value in fields.items()
     }
-    return nested, {"totals": names, "prepared": list(everything)}
+    return {**ragged, TOTALS: totals}, {"totals": names, "prepared": list(everything)}
