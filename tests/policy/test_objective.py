@@ -7,7 +7,7 @@ import torch
 from batches import make_batch, with_current
 
 from isentrope.policy import Objective, RolloutPlan, State, Tally, recipes
-from isentrope.policy.controllers import Linear, ProportionalIntegral, Stateful
+from isentrope.policy.controllers import Linear, ProportionalIntegral, Stateful, StepTowards
 from isentrope.policy.filters import DropUniformGroups
 from isentrope.policy.regularizers import EntropyBonus, KLPenalty
 from isentrope.policy.rollout import Tempered
@@ -451,3 +451,30 @@ def test_uniform_groups_are_dropped_in_spite_of_rounding():
     batch, _ = make_batch(rows=6, group_size=3)
     batch = batch.with_(rewards=torch.tensor([0.1, 0.1, 0.1, 0.1, 0.1, 0.3]).double())
     assert DropUniformGroups()(batch).tolist() == [False] * 3 + [True] * 3
+
+
+def test_what_a_regularizer_counts_reaches_controllers_at_the_next_step():
+    @dataclass(frozen=True)
+    class CountsPeaks:
+        weight: object
+
+        def __call__(self, batch):
+            return -self.weight * batch.entropy, Tally().add("peak_entropy", batch.entropy.detach(), batch.entropy > 1)
+
+        needs: ClassVar[frozenset[str]] = frozenset({"entropy"})
+
+    rule = StepTowards(target=10.0, delta=0.1, metric="peak_entropy", only_below=False)
+    objective = recipes.grpo().adding(regularizers=CountsPeaks(rule))
+    batch, logits = make_batch()
+    state = objective.start()
+    coefficients = []
+    for _ in range(2):
+        prepared, whole = objective.prepare(batch, state)
+        state = objective.control(state, whole.means())
+        coefficients.append(objective.coefficients(state)["regularizers[0].weight"])
+        window = with_current(prepared, logits).with_totals()
+        tallies = [objective.loss(micro, state)[1] for micro in window.split(3)]
+        state = state.next_step(sum(tallies[1:], tallies[0]).means())
+    entropy = with_current(batch, logits).entropy
+    assert state.loss_metrics["peak_entropy"] == pytest.approx(float(entropy[entropy > 1].mean()))
+    assert coefficients[1] == pytest.approx(coefficients[0] + 0.1)

@@ -22,7 +22,9 @@ A part is a callable. Beyond being called it may carry:
   regularizer the result, a tensor with leading ``[B]``, is handed back as the second argument of the call; of a row
   filter, shaping or selection it is the answer itself. The generator is a CPU generator;
 - ``observe(batch) -> Tally``, for a stateful part that follows more than the objective's own metrics: what it counts on
-  the whole batch reaches its ``update``.
+  the whole batch reaches its ``update``;
+- of a regularizer, a result that is a pair of the term and a `Tally`: what it counted joins the metrics of the loss, where
+  a controller finds it by its name at the next step.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -108,7 +110,7 @@ class Objective:
             the regularizers.
         output_activation: ``logits -> logits``, applied by the host before any log-probability is taken.
         token_weight: ``TokenBatch -> [B, T]`` factors on the token loss; denominators unchanged.
-        regularizers: ``TokenBatch -> [B, T]`` token terms, or 0-d contributions.
+        regularizers: ``TokenBatch -> [B, T]`` token terms, or 0-d contributions; or a pair of that and a `Tally`.
         papers: catalog keys of what it implements.
 
     Examples:
@@ -335,6 +337,9 @@ class Objective:
         tally = Tally()
         for path, part in _indexed(now, "regularizers"):
             term = _call(part, path, batch)
+            if isinstance(term, tuple):
+                term, counted = term
+                tally += counted
             if term.ndim:
                 term = now.aggregation(_check_shape(term, batch.mask, path), batch.mask, everything)
             loss = loss + term
@@ -395,7 +400,7 @@ def _shown(value: Any) -> str:
     return getattr(value, "__qualname__", None) or repr(value)
 
 
-def _call(part: Part, path: str, batch: TokenBatch) -> Tensor:
+def _call(part: Part, path: str, batch: TokenBatch) -> Any:
     if not hasattr(part, "prepare"):
         return part(batch)
     if path in batch.totals:
