@@ -140,7 +140,7 @@ def test_what_would_fail_again_is_tried_once(cluster, experiment, tmp_path, monk
             return launcher(run)
 
     launch.slots = None
-    with pytest.raises(RuntimeError, match="^2 of 2 runs failed: ") as raised:
+    with pytest.raises(RuntimeError, match=r"^2 of 2 runs failed: ") as raised:
         compare([failing, elsewhere], tmp_path / "runs", launcher=launch)
     assert len(launcher.jobs) == 2
     assert re.search(r"entropy_target-s0: ValueError: .*/start' is neither", str(raised.value))

@@ -157,7 +157,7 @@ def _stopping(say: Callable[[str], None]) -> Iterator[None]:
     """Ends the comparison in good order at Ctrl-C or a termination, and says so; a second one ends it at once."""
 
     def stop(number, frame):
-        say("Stopping when each run has stored its step (Ctrl-C again to end them at once) ...")
+        say("Stopping when each run has stored its step (Ctrl-C again: at once) ...")
         raise KeyboardInterrupt
 
     earlier = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

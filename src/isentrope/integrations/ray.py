@@ -59,10 +59,12 @@ def ray_cluster(address: str = "local", *, threads: int = 1) -> Iterator["RayRun
     if not find_spec("ray"):
         raise ImportError("Ray is not installed: pip install 'isentrope[sweep]'")
     # Read when Ray is imported or started: nothing is reported to anyone, a run without an accelerator is no mistake, and
-    # a paragraph about each lost worker stays off standard output, because the comparison says it in one line.
+    # paragraphs about each lost worker stay off standard output, because the comparison says it in one line.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed")
+    os.environ.setdefault(
+        "RAY_DEDUP_LOGS_SKIP_REGEX", r"A worker died or was killed|marked dead|[Rr]aylet|\[state-dump\]"
+    )
     import ray
 
     ours = not ray.is_initialized()
@@ -160,7 +162,7 @@ class RayRun:
                 raise RuntimeError(_plain(error).splitlines()[-1]) from error
             raise WorkerLost(f"{self._where} was lost") from error
         except RayError as error:
-            raise WorkerLost(f"{self._where} was lost: {_plain(error).splitlines()[-1]}") from error
+            raise WorkerLost(f"{self._where} was lost ({type(error).__name__})") from error
         self.kill()
         return True
 
