@@ -50,6 +50,41 @@ def group_moments(values: Float[Tensor, "batch"], group_ids: Int[Tensor, "batch"
     return GroupMoments(*(x[index].to(values.dtype) for x in (mean, variance.sqrt(), size)))
 
 
+def group_order_statistic(
+    values: Float[Tensor, "batch"], group_ids: Int[Tensor, "batch"], rank: Int[Tensor, "batch"]
+) -> Float[Tensor, "batch"]:
+    """The value at ``rank`` (0 for the smallest) in the sorted group of each row.
+
+    Args:
+        values: ``[B]``.
+        group_ids: ``[B]`` any integers; members of a group need not be neighbours.
+        rank: ``[B]`` from 0 to the size of the row's group less 1.
+
+    Examples:
+        >>> import torch
+        >>> ids = torch.tensor([7, 7, 2, 7])
+        >>> group_order_statistic(torch.tensor([5.0, 1.0, 4.0, 3.0]), ids, torch.tensor([0, 1, 0, 2]))
+        tensor([1., 3., 4., 5.])
+    """
+    _, index, size = group_ids.unique(return_inverse=True, return_counts=True)
+    by_value = values.argsort(stable=True)
+    order = by_value[index[by_value].argsort(stable=True)]
+    start = size.cumsum(0) - size
+    return values[order][start[index] + rank]
+
+
+def leave_one_out(values: Float[Tensor, "batch"], group_ids: Int[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+    """Each value minus the mean of the *other* values of its group; a group of one keeps its value.
+
+    Examples:
+        >>> import torch
+        >>> leave_one_out(torch.tensor([1.0, 0.0, 0.0]), torch.tensor([4, 4, 4]))
+        tensor([ 1.0000, -0.5000, -0.5000])
+    """
+    mean, _, size = group_moments(values, group_ids)
+    return torch.where(size > 1, (values - mean) * size / (size - 1).clamp_min(1), values)
+
+
 @dataclass(frozen=True)
 class GroupNormalized:
     """Reward standardised within its group: ``A_i = (r_i - mean_g) / (std_g + epsilon)``.
@@ -98,8 +133,7 @@ class LeaveOneOut:
 
     def __call__(self, batch: TokenBatch) -> Float[Tensor, "batch"]:
         """Advantages ``[B]``; a group of one keeps its reward."""
-        mean, _, size = group_moments(batch.rewards, batch.group_ids)
-        return torch.where(size > 1, (batch.rewards - mean) * size / (size - 1).clamp_min(1), batch.rewards)
+        return leave_one_out(batch.rewards, batch.group_ids)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,17 @@ def _masked(matrix: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, matrix, 0)
 
 
+def row_means(matrix: Float[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]) -> Float[Tensor, "batch"]:
+    """The mean of each row over its valid values; 0 for a row without any.
+
+    Examples:
+        >>> import torch
+        >>> row_means(torch.tensor([[1.0, 3.0, 9.0]]), torch.tensor([[True, True, False]]))
+        tensor([2.])
+    """
+    return _masked(matrix, mask).sum(-1) / mask.sum(-1).clamp_min(1)
+
+
 def token_mean(
     matrix: Float[Tensor, "batch time"], mask: Bool[Tensor, "batch time"], window: Denominators
 ) -> Float[Tensor, ""]:
@@ -36,8 +47,7 @@ def sequence_mean(
     matrix: Float[Tensor, "batch time"], mask: Bool[Tensor, "batch time"], window: Denominators
 ) -> Float[Tensor, ""]:
     """Every response weighs the same: ``1/B sum_i 1/|o_i| sum_t L_it`` (GRPO, arXiv 2402.03300)."""
-    means = _masked(matrix, mask).sum(-1) / mask.sum(-1).clamp_min(1)
-    return means.sum() / window.rows.clamp_min(1)
+    return row_means(matrix, mask).sum() / window.rows.clamp_min(1)
 
 
 def sequence_sum(

@@ -86,6 +86,19 @@ class TokenBatch:
         """The tokens that enter the surrogate: ``loss_mask``, or all valid ones before a selection was made."""
         return self.mask if self.loss_mask is None else self.loss_mask
 
+    def extra(self, name: str) -> Tensor:
+        """The tensor of this name in ``extras``.
+
+        Raises:
+            ValueError: naming it, if the host did not give it.
+        """
+        if name not in self.extras:
+            raise ValueError(
+                f"TokenBatch: a part needs extras[{name!r}], which the host did not give; "
+                f"there are {', '.join(sorted(self.extras)) or 'none'}"
+            )
+        return self.extras[name]
+
     def with_(self, **changes) -> "TokenBatch":
         """A copy with the named fields changed."""
         return replace(self, **changes)
