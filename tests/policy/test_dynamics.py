@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 from batches import make_batch, with_current
+from toy_bench import bandit, entropy_of
 
-from isentrope.policy import TokenBatch, fit_reward_entropy_law, recipes
+from isentrope.policy import fit_reward_entropy_law, recipes
 from isentrope.policy.dynamics import (
     concentration,
     covariance_contributions,
@@ -11,10 +12,6 @@ from isentrope.policy.dynamics import (
     entropy_change,
     token_entropy_change,
 )
-
-
-def entropy_of(logits):
-    return -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1)
 
 
 def test_entropy_change_is_the_derivative():
@@ -124,36 +121,6 @@ def test_law_recovers_planted_parameters_within_their_errors():
 def test_law_refuses_what_it_cannot_fit(entropy, reward, message):
     with pytest.raises(ValueError, match=message):
         fit_reward_entropy_law(np.array(entropy, float), np.array(reward, float))
-
-
-def bandit(objective, steps, learning_rate, seed=0, prompts=32, group=8, arms=20):
-    """One softmax over arms that pay Bernoulli(.2 ... .8), trained by plain gradient ascent: entropy and reward curves."""
-    generator = torch.Generator().manual_seed(seed)
-    pay = torch.linspace(0.2, 0.8, arms).double()
-    logits = torch.zeros(arms).double()
-    state, curve = objective.start(seed), []
-    for _ in range(steps):
-        actions = torch.multinomial(logits.softmax(-1), prompts * group, replacement=True, generator=generator)[:, None]
-        log_probs = logits.log_softmax(-1)
-        batch = TokenBatch(
-            mask=torch.ones_like(actions, dtype=torch.bool),
-            rewards=torch.bernoulli(pay[actions[:, 0]], generator=generator),
-            group_ids=torch.arange(len(actions)) // group,
-            old_log_probs=log_probs[actions],
-            old_entropy=entropy_of(logits).expand(actions.shape),
-            token_ids=actions,
-        )
-        batch, metrics = objective.prepare(batch, state)
-        state = objective.control(state, metrics.means())
-        live = logits.clone().requires_grad_()
-        current = batch.with_totals().with_(
-            log_probs=live.log_softmax(-1)[actions], entropy=entropy_of(live).expand(actions.shape)
-        )
-        loss, _ = objective.loss(current, state)
-        logits = logits - learning_rate * torch.autograd.grad(loss, live)[0]
-        state = state.next_step()
-        curve.append((float(entropy_of(logits)), metrics.means()["reward"]))
-    return np.array(curve)
 
 
 def test_toy_bench_grpo_collapses_and_obeys_the_law():

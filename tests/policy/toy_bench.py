@@ -1,0 +1,49 @@
+"""The smallest problem on which entropy collapses: one softmax over arms, trained by policy gradients."""
+
+import numpy as np
+import torch
+
+from isentrope.policy import TokenBatch
+
+
+def entropy_of(logits):
+    return -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1)
+
+
+def bandit(objective, steps, learning_rate, seed=0, prompts=32, group=8, arms=20, inner_steps=1, extras=None):
+    """One softmax over arms that pay Bernoulli(.2 ... .8), trained by plain gradient ascent: entropy and reward curves.
+
+    `extras` makes further tensors of the batch from its actions.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    pay = torch.linspace(0.2, 0.8, arms).double()
+    logits = torch.zeros(arms).double()
+    state, curve = objective.start(seed), []
+    for _ in range(steps):
+        actions = torch.multinomial(logits.softmax(-1), prompts * group, replacement=True, generator=generator)[:, None]
+        log_probs = logits.log_softmax(-1)
+        batch = TokenBatch(
+            mask=torch.ones_like(actions, dtype=torch.bool),
+            rewards=torch.bernoulli(pay[actions[:, 0]], generator=generator),
+            group_ids=torch.arange(len(actions)) // group,
+            old_log_probs=log_probs[actions],
+            old_entropy=entropy_of(logits).expand(actions.shape),
+            token_ids=actions,
+            extras=extras(actions) if extras else {},
+        )
+        batch, metrics = objective.prepare(batch, state)
+        window = batch.with_totals()
+        for _ in range(inner_steps):
+            state = objective.control(state, metrics.means())
+            live = logits.clone().requires_grad_()
+            every_row = live.expand(*actions.shape, arms)
+            current = window.with_(
+                log_probs=live.log_softmax(-1)[actions],
+                entropy=entropy_of(live).expand(actions.shape),
+                logits=lambda every_row=every_row: every_row,
+            )
+            loss, tally = objective.loss(current, state)
+            logits = logits - learning_rate * torch.autograd.grad(loss, live)[0]
+            state = state.next_step(tally.means())
+        curve.append((float(entropy_of(logits)), metrics.means()["reward"]))
+    return np.array(curve)
