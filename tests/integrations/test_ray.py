@@ -31,9 +31,9 @@ GUIDE = Path(__file__).parents[2] / "docs" / "sweeps.md"
 EXPERIMENT = Experiment(
     recipe="entropy_target",
     target_entropy="80%",
-    steps=16,
+    steps=60,
     warm_start_steps=20,
-    evaluate_every=8,
+    evaluate_every=30,
     evaluation_problems=8,
     evaluation_samples=8,
     checkpoint_every=2,
@@ -104,7 +104,7 @@ def test_a_killed_worker_s_run_goes_on_and_repeats_the_unbroken_one(cluster, exp
     assert store.summary["finished"]
     assert_same_run(store, unbroken)
     assert {path.name for path in store.path.iterdir()} >= {"report.html", "diagnosis.json", "samples.jsonl"}
-    assert [path.name for path in checkpoints(store.path / "checkpoints")] == ["step-000014", "step-000016"]
+    assert [path.name for path in checkpoints(store.path / "checkpoints")] == ["step-000058", "step-000060"]
 
 
 def test_an_interrupted_run_of_ray_goes_on_without_ray(cluster, experiment, unbroken, tmp_path):
