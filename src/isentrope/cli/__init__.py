@@ -20,6 +20,7 @@ app = App(
 app.command("isentrope.cli.train:train", name="train")
 app.command("isentrope.cli.compare:compare", name="compare")
 app.command("isentrope.cli.measure:measure", name="measure")
+app.command("isentrope.cli.recipes:recipes", name="recipes")
 app.command("isentrope.cli.report:report", name="report")
 app.command("isentrope.cli.papers:papers", name="papers")
 app.command("isentrope.cli.papers:cite", name="cite")

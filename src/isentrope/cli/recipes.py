@@ -1,0 +1,148 @@
+"""The command `recipes`: which objectives there are, where each acts, and what it computes."""
+
+import inspect
+import json as json_format
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+
+from isentrope.catalog import Paper, used_by
+from isentrope.policy import NEEDS, Objective
+from isentrope.policy import recipes as known
+
+_SLOTS = [f.name for f in fields(Objective) if f.name not in ("name", "papers")]
+_PLACEHOLDER = 0.5
+"""What stands for an argument that a recipe needs, so that its parts can be shown."""
+
+
+def recipes(name: str | None = None, *, json: bool = False) -> None:
+    """List the recipes, or explain one: what it computes, where it acts, its settings and its papers.
+
+    Every recipe is an objective made of parts in slots. The list says in which slots a recipe differs from GRPO. A recipe
+    is given its settings in parentheses, here and in `isentrope train` and `isentrope compare`.
+
+    Examples:
+
+    ```
+    isentrope recipes
+    isentrope recipes clip_cov
+    isentrope recipes "clip_cov(fraction=0.02)"
+    isentrope recipes --json | jq '.[].name'
+    ```
+
+    Parameters
+    ----------
+    name
+        The recipe to explain, with settings in parentheses if wanted.
+    json
+        Print JSON instead.
+    """
+    if name is None:
+        listed = [_description(recipe, make) for recipe, make in known.names().items()]
+        if json:
+            print(json_format.dumps(listed, indent=2, ensure_ascii=False))
+        else:
+            _print_list(listed)
+        return
+    objective = _example(name)
+    make = known.names()[name.partition("(")[0].strip()]
+    if json:
+        parts = [{"slot": slot, "part": _shown(part), "description": _text(part)} for slot, part in _parts(objective)]
+        described = _description(make.__name__, make) | {"documentation": inspect.getdoc(make), "parts": parts}
+        print(json_format.dumps(described, indent=2, ensure_ascii=False))
+    else:
+        _print_one(make, objective)
+
+
+def _example(text: str) -> Objective:
+    """The recipe that a text names, with a placeholder for what it needs and the text leaves open."""
+    name = text.partition("(")[0].strip()
+    make = known.names().get(name)
+    parameters = inspect.signature(make).parameters.values() if make else ()
+    return known.named(text, **{p.name: _PLACEHOLDER for p in parameters if p.default is p.empty})
+
+
+def _description(name: str, make: Callable[..., Objective]) -> dict[str, Any]:
+    objective, baseline = _example(name), known.grpo()
+    slots = [slot for slot in _SLOTS if getattr(objective, slot) != getattr(baseline, slot)]
+    return {
+        "name": name,
+        "slots": slots,
+        "summary": (inspect.getdoc(make) or "").partition("\n")[0],
+        "papers": [paper.arxiv for paper in _papers(objective)],
+        "settings": {p.name: _default(p) for p in inspect.signature(make).parameters.values()},
+        "needs": sorted(objective.needs),
+    }
+
+
+def _default(parameter: inspect.Parameter) -> Any:
+    if parameter.default is parameter.empty:
+        return "required"
+    plain = isinstance(parameter.default, (int, float, str, bool, type(None)))
+    return parameter.default if plain else repr(parameter.default)
+
+
+def _papers(objective: Objective) -> list[Paper]:
+    return used_by(*objective.papers) if objective.papers else []
+
+
+def _parts(objective: Objective) -> Iterator[tuple[str, Any]]:
+    for slot in _SLOTS:
+        value = getattr(objective, slot)
+        yield from ((slot, part) for part in (value if isinstance(value, tuple) else (value,)) if part is not None)
+
+
+def _shown(part: Any) -> str:
+    return part.__name__ if inspect.isfunction(part) else repr(part)
+
+
+def _text(part: Any) -> str:
+    """What a part's documentation says before its arguments."""
+    text = inspect.getdoc(part if inspect.isfunction(part) else type(part)) or ""
+    for heading in ("Args:", "References:", "Examples:"):
+        text = text.partition(f"\n{heading}")[0]
+    return " ".join(text.split())
+
+
+def _print_list(listed: list[dict[str, Any]]) -> None:
+    console = Console()
+    if not console.is_terminal:
+        for recipe in listed:
+            print(recipe["name"], ",".join(recipe["slots"]), recipe["summary"], ",".join(recipe["papers"]), sep="\t")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("differs from GRPO in", overflow="fold", ratio=2)
+    table.add_column("", ratio=5)
+    for recipe in listed:
+        slots = ", ".join(slot.replace("_", " ") for slot in recipe["slots"]) or "[dim]is GRPO[/dim]"
+        table.add_row(recipe["name"], slots, escape(recipe["summary"]))
+    console.print(table)
+    console.print("isentrope recipes NAME explains one", style="dim")
+
+
+def _print_one(make: Callable[..., Objective], objective: Objective) -> None:
+    console = Console(highlight=False)
+    signature = inspect.signature(make)
+    settings = ", ".join(
+        p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in signature.parameters.values()
+    )
+    console.print(f"[bold]{make.__name__}[/bold]({escape(settings)})")
+    console.print(Padding(escape(inspect.getdoc(make) or ""), (1, 0, 1, 2)))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("slot", no_wrap=True)
+    table.add_column("part")
+    for slot, part in _parts(objective):
+        table.add_row(slot.replace("_", " "), f"[bold]{escape(_shown(part))}[/bold]\n{escape(_text(part))}")
+        table.add_section()
+    console.print(table)
+    if objective.needs:
+        console.print("Needs: " + "; ".join(NEEDS[need] for need in sorted(objective.needs)))
+    for paper in _papers(objective):
+        console.print(f"{escape(paper.title)} [dim]{paper.url or ''}[/dim]")
