@@ -134,7 +134,10 @@ def _print_one(make: Callable[..., Objective], objective: Objective) -> None:
         p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in signature.parameters.values()
     )
     console.print(f"[bold]{make.__name__}[/bold]({escape(settings)})")
-    console.print(Padding(escape(inspect.getdoc(make) or ""), (1, 0, 1, 2)))
+    paragraphs = (inspect.getdoc(make) or "").split("\n\n")
+    # Prose is broken where the terminal ends; lists keep their lines.
+    flowing = [p if "\n    " in p else " ".join(p.split()) for p in paragraphs]
+    console.print(Padding(escape("\n\n".join(flowing)), (1, 0, 1, 2)))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("slot", no_wrap=True)
     table.add_column("part")
