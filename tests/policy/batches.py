@@ -22,8 +22,19 @@ def make_batch(rows=8, width=6, vocabulary=5, group_size=4, seed=0, dtype=torch.
         old_entropy=-(old.exp() * old).sum(-1),
         reference_log_probs=(old * 0.9).log_softmax(-1).gather(-1, tokens[..., None]).squeeze(-1),
         token_ids=tokens,
+        extras={
+            "turn": torch.where(mask, torch.arange(width) // 2, -1),
+            "strategic": mask & (tokens == 0),
+            "probability_covariance": probability_covariance(old),
+        },
     )
     return batch, logits
+
+
+def probability_covariance(log_probs):
+    """Covariance of the probability and the log-probability of a token drawn from each distribution."""
+    p = log_probs.exp()
+    return (p * p * log_probs).sum(-1) - (p * p).sum(-1) * (p * log_probs).sum(-1)
 
 
 def with_current(batch, logits):
@@ -33,4 +44,5 @@ def with_current(batch, logits):
         log_probs=log_probs.gather(-1, batch.token_ids[..., None]).squeeze(-1),
         entropy=-(log_probs.exp() * log_probs).sum(-1),
         logits=lambda: logits,
+        extras={**batch.extras, "probability_covariance": probability_covariance(log_probs.detach())},
     )

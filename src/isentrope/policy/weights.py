@@ -97,3 +97,28 @@ class DropRandom:
     def __call__(self, batch: TokenBatch, prepared: Bool[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:
         """Weights 0 and 1."""
         return (~prepared).to(batch.old_log_probs.dtype)
+
+
+@dataclass(frozen=True)
+class KeepOnly:
+    """Give a gradient to chosen tokens alone: weight 1 for them and 0 for the others, which stay in the denominators.
+
+    As a selection the same rule would take the others from the denominators too, which multiplies the gradient by the
+    inverse of the chosen share.
+
+    Args:
+        where: which tokens, a callable from `TokenBatch` to ``[B, T]`` booleans, such as `TopEntropy`.
+
+    References:
+        Wang et al., Beyond the 80/20 Rule, arXiv 2506.01939, whose mean is over all tokens.
+    """
+
+    where: Callable[[TokenBatch], Bool[Tensor, "batch time"]]
+
+    def prepare(self, batch: TokenBatch, generator: torch.Generator) -> Bool[Tensor, "batch time"]:
+        """True for the tokens that are kept."""
+        return self.where(batch) & batch.chosen
+
+    def __call__(self, batch: TokenBatch, prepared: Bool[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:
+        """Weights 0 and 1."""
+        return prepared.to(batch.old_log_probs.dtype)
