@@ -28,6 +28,7 @@ RECIPES = {
     "kl_cov": recipes.kl_cov(fraction=0.3),
     "entropic": recipes.entropic(target=0.2, threshold=0.3),
     "entropy_target": recipes.entropy_target(target=0.7),
+    "qae": recipes.qae(),
     "selection and bonus": recipes.dapo().with_(selection=TopEntropy(0.4)).adding(regularizers=EntropyBonus(0.1)),
     "selection with sequence mean": recipes.grpo().with_(selection=TopEntropy(0.4)),
 }
@@ -106,6 +107,7 @@ def test_the_order_of_rows_does_not_matter(name):
         (recipes.entropic(target=0.5, proportional=0, integral=0, threshold=0.1), recipes.grpo()),
         (recipes.entropy_target(target=0.5, proportional=0, integral=0), recipes.grpo()),
         (recipes.clip_cov(fraction=0.0), recipes.clip_cov(fraction=0.5, low=1e6, high=2e6)),
+        (recipes.qae(quantile=None), recipes.dapo()),
         (recipes.dapo().with_(selection=TopEntropy(1.0)), recipes.dapo()),
         (
             recipes.dapo(low=1e9, high=1e9).with_(aggregation=recipes.kl_cov().aggregation),

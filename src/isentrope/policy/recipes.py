@@ -9,13 +9,14 @@ import ast
 import difflib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from isentrope.policy.advantages import BatchWhitened, GroupCentered, GroupNormalized, LeaveOneOut
 from isentrope.policy.aggregation import SequenceSumOver, sequence_mean, sequence_sum, token_mean
 from isentrope.policy.controllers import Number, ProportionalIntegral
 from isentrope.policy.filters import DropUniformGroups
 from isentrope.policy.objective import Objective
+from isentrope.policy.quantile_baseline import QuantileBaseline
 from isentrope.policy.regularizers import EntropyBonus, HighProbabilityAdvantage, KLPenalty, LogRatioPenalty
 from isentrope.policy.rewards import OverlongPenalty
 from isentrope.policy.surrogates import ClippedRatio, SequenceRatio, UnclippedRatio
@@ -172,6 +173,14 @@ def entropy_target(
     """
     controller = ProportionalIntegral(target, -proportional, -integral, low=low, high=high)
     return grpo().adding(regularizers=EntropyBonus(controller), papers="entropic").with_(name="entropy_target")
+
+
+def qae(quantile: Number = 0.4, method: Literal["inverted_cdf", "linear"] = "inverted_cdf") -> Objective:
+    """QAE (arXiv 2509.22611): DAPO whose baseline is the group's ``quantile`` of the rewards, not their mean.
+
+    A larger ``quantile`` (0.6) if the entropy falls early. ``None`` is DAPO.
+    """
+    return dapo().with_(name="qae", advantage=QuantileBaseline(quantile, method=method), papers=("qae", "dapo"))
 
 
 def names() -> dict[str, Callable[..., Objective]]:
