@@ -29,6 +29,8 @@ RECIPES = {
     "entropic": recipes.entropic(target=0.2, threshold=0.3),
     "entropy_target": recipes.entropy_target(target=0.7),
     "qae": recipes.qae(),
+    "canon": recipes.canon(inter_weight=0.8, low_emphasis=0.9),
+    "canon length": recipes.canon("length", inter_weight="accuracy"),
     "selection and bonus": recipes.dapo().with_(selection=TopEntropy(0.4)).adding(regularizers=EntropyBonus(0.1)),
     "selection with sequence mean": recipes.grpo().with_(selection=TopEntropy(0.4)),
 }
@@ -108,6 +110,7 @@ def test_the_order_of_rows_does_not_matter(name):
         (recipes.entropy_target(target=0.5, proportional=0, integral=0), recipes.grpo()),
         (recipes.clip_cov(fraction=0.0), recipes.clip_cov(fraction=0.5, low=1e6, high=2e6)),
         (recipes.qae(quantile=None), recipes.dapo()),
+        (recipes.canon(inter_weight=0.5), recipes.dr_grpo().with_(surrogate=recipes.dapo().surrogate)),
         (recipes.dapo().with_(selection=TopEntropy(1.0)), recipes.dapo()),
         (
             recipes.dapo(low=1e9, high=1e9).with_(aggregation=recipes.kl_cov().aggregation),

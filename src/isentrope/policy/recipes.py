@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from isentrope.policy.advantages import BatchWhitened, GroupCentered, GroupNormalized, LeaveOneOut
 from isentrope.policy.aggregation import SequenceSumOver, sequence_mean, sequence_sum, token_mean
+from isentrope.policy.conditional_advantage import ConditionalAdvantage
 from isentrope.policy.controllers import Number, ProportionalIntegral
 from isentrope.policy.filters import DropUniformGroups
 from isentrope.policy.objective import Objective
@@ -181,6 +182,26 @@ def qae(quantile: Number = 0.4, method: Literal["inverted_cdf", "linear"] = "inv
     A larger ``quantile`` (0.6) if the entropy falls early. ``None`` is DAPO.
     """
     return dapo().with_(name="qae", advantage=QuantileBaseline(quantile, method=method), papers=("qae", "dapo"))
+
+
+def canon(
+    metric: Literal["entropy", "length"] = "entropy",
+    inter_weight: Number = 1.0,
+    low_emphasis: Number = 1.0,
+    high_emphasis: Number = 1.0,
+    length: int | None = None,
+) -> Objective:
+    """CANON (arXiv 2509.23962): Dr. GRPO that compares the halves of a group of higher and lower entropy, or length.
+
+    ``inter_weight`` is the paper's ``mu``: 1 compares between halves, 0 within them, 0.5 is Dr. GRPO with groups of even
+    size. ``canon(metric="length", high_emphasis=0.9)`` prefers short responses.
+    """
+    return dr_grpo(length=length).with_(
+        name="canon",
+        advantage=ConditionalAdvantage(metric, inter_weight, low_emphasis, high_emphasis),
+        surrogate=ClippedRatio(0.2, 0.28),
+        papers=("canon", "dr-grpo"),
+    )
 
 
 def names() -> dict[str, Callable[..., Objective]]:
