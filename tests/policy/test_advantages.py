@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from isentrope.policy import TokenBatch
 from isentrope.policy.advantages import BatchWhitened, GroupCentered, GroupNormalized, LeaveOneOut, group_moments
-from isentrope.policy.rewards import OverlongPenalty
+from isentrope.policy.rewards import LengthTrapezoid, OverlongPenalty
 
 
 def rewarded(rewards, groups, mask=None, **fields):
@@ -119,3 +119,17 @@ def test_overlong_penalty_has_the_three_pieces_of_dapo():
 def test_overlong_penalty_needs_a_slope():
     with pytest.raises(ValueError, match="cache must lie between 1 and maximum_length = 4, got 0"):
         OverlongPenalty(4, 0)
+
+
+def test_length_trapezoid_has_a_plateau_two_slopes_and_a_task():
+    mask = torch.arange(12) < torch.tensor([1, 3, 4, 7, 9, 11, 12])[:, None]
+    batch = rewarded([1.0] * 7, [0] * 7, mask)
+    assert LengthTrapezoid(2, 4, 7, 11)(batch).tolist() == [1, 1.5, 2, 2, 1.5, 1, 1]
+    # Slopes of no width are steps, with the plateau's ends inside.
+    assert LengthTrapezoid(4, 4, 7, 7, weight=0.5)(batch).tolist() == [1, 1, 1.5, 1.5, 1, 1, 1]
+    tasks = batch.with_(extras={"task": torch.tensor([0, 1, 0, 1, 0, 1, 0])})
+    assert LengthTrapezoid(2, 4, 7, 11, task=1)(tasks).tolist() == [1, 1.5, 1, 2, 1, 1, 1]
+    with pytest.raises(ValueError, match=r"extras\['task'\]"):
+        LengthTrapezoid(2, 4, 7, 11, task=1)(batch)
+    with pytest.raises(ValueError, match="must be increasing and not negative, got 4, 2, 7, 11"):
+        LengthTrapezoid(4, 2, 7, 11)

@@ -31,6 +31,7 @@ RECIPES = {
     "qae": recipes.qae(),
     "canon": recipes.canon(inter_weight=0.8, low_emphasis=0.9),
     "canon length": recipes.canon("length", inter_weight="accuracy"),
+    "g2rpo": recipes.g2rpo(lengths=(0, 2, 3, 6), entropy_band=(0.1, 0.3), band_coefficient=0.5),
     "selection and bonus": recipes.dapo().with_(selection=TopEntropy(0.4)).adding(regularizers=EntropyBonus(0.1)),
     "selection with sequence mean": recipes.grpo().with_(selection=TopEntropy(0.4)),
 }
@@ -111,6 +112,10 @@ def test_the_order_of_rows_does_not_matter(name):
         (recipes.clip_cov(fraction=0.0), recipes.clip_cov(fraction=0.5, low=1e6, high=2e6)),
         (recipes.qae(quantile=None), recipes.dapo()),
         (recipes.canon(inter_weight=0.5), recipes.dr_grpo().with_(surrogate=recipes.dapo().surrogate)),
+        (
+            recipes.g2rpo(lengths=(0, 1, 3, 6), length_weight=0, entropy_band=(0.1, 0.3), band_coefficient=0),
+            recipes.g2rpo(),
+        ),
         (recipes.dapo().with_(selection=TopEntropy(1.0)), recipes.dapo()),
         (
             recipes.dapo(low=1e9, high=1e9).with_(aggregation=recipes.kl_cov().aggregation),

@@ -16,10 +16,12 @@ from isentrope.policy.aggregation import SequenceSumOver, sequence_mean, sequenc
 from isentrope.policy.conditional_advantage import ConditionalAdvantage
 from isentrope.policy.controllers import Number, ProportionalIntegral
 from isentrope.policy.filters import DropUniformGroups
+from isentrope.policy.mean_entropy_band import MeanEntropyBand
+from isentrope.policy.normal_scores import NormalScores
 from isentrope.policy.objective import Objective
 from isentrope.policy.quantile_baseline import QuantileBaseline
 from isentrope.policy.regularizers import EntropyBonus, HighProbabilityAdvantage, KLPenalty, LogRatioPenalty
-from isentrope.policy.rewards import OverlongPenalty
+from isentrope.policy.rewards import LengthTrapezoid, OverlongPenalty
 from isentrope.policy.surrogates import ClippedRatio, SequenceRatio, UnclippedRatio
 from isentrope.policy.weights import CovarianceBetween, DropRandom, TopCovariance
 
@@ -201,6 +203,28 @@ def canon(
         advantage=ConditionalAdvantage(metric, inter_weight, low_emphasis, high_emphasis),
         surrogate=ClippedRatio(0.2, 0.28),
         papers=("canon", "dr-grpo"),
+    )
+
+
+def g2rpo(
+    sets: Literal["group", "task"] = "group",
+    lengths: tuple[int, int, int, int] | None = None,
+    length_weight: Number = 1.0,
+    entropy_band: tuple[float, float] | None = None,
+    band_coefficient: Number = 0.01,
+) -> Objective:
+    """G2RPO (arXiv 2604.08539): GRPO on the normal scores of the rewards; groups of equal rewards dropped.
+
+    ``lengths`` adds a bonus on lengths (minimum, low, high, maximum of a trapezoid), ``entropy_band`` a penalty outside
+    a band of the entropy in nats. The paper gives neither their bounds nor their weights.
+    """
+    return grpo().with_(
+        name="g2rpo",
+        reward=(LengthTrapezoid(*lengths, weight=length_weight),) if lengths else (),
+        advantage=NormalScores(sets),
+        row_filter=DropUniformGroups(),
+        regularizers=(MeanEntropyBand(*entropy_band, coefficient=band_coefficient),) if entropy_band else (),
+        papers=("g2rpo", "grpo"),
     )
 
 

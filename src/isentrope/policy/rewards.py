@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from isentrope.policy.batch import TokenBatch
+from isentrope.policy.controllers import Number
 
 
 @dataclass(frozen=True)
@@ -37,3 +38,57 @@ class OverlongPenalty:
         """Rewards ``[B]``."""
         excess = batch.lengths - (self.maximum_length - self.cache)
         return batch.rewards - torch.clamp(excess / self.cache, 0, 1).to(batch.rewards.dtype)
+
+
+@dataclass(frozen=True)
+class LengthTrapezoid:
+    """A bonus on responses of a wanted length.
+
+    Added to the reward of a response of ``L`` tokens: ``weight`` for ``low <= L <= high``, falling linearly to 0 at
+    ``minimum`` and ``maximum``, and 0 beyond. For other lengths in each task, give one part a task.
+
+    Args:
+        minimum: length in tokens up to which there is no bonus.
+        low: start of the plateau.
+        high: end of the plateau.
+        maximum: length from which there is no bonus.
+        weight: height of the plateau; the paper gives none. A number or a controller.
+        task: apply only to rows with this number in ``extras["task"]`` (``[B]`` integers); all rows by default.
+
+    References:
+        Hu et al., OpenVLThinkerV2 (G2RPO), arXiv 2604.08539, eq. 8-9.
+
+    Examples:
+        >>> mask = torch.arange(8) < torch.tensor([1, 2, 3, 5, 7])[:, None]
+        >>> batch = TokenBatch(
+        ...     mask=mask, rewards=torch.zeros(5), group_ids=torch.zeros(5, dtype=torch.long),
+        ...     old_log_probs=torch.zeros(5, 8),
+        ... )
+        >>> LengthTrapezoid(1, 3, 4, 6)(batch)
+        tensor([0.0000, 0.5000, 1.0000, 0.5000, 0.0000])
+    """
+
+    minimum: int
+    low: int
+    high: int
+    maximum: int
+    weight: Number = 1.0
+    task: int | None = None
+
+    def __post_init__(self):
+        if not 0 <= self.minimum <= self.low <= self.high <= self.maximum:
+            raise ValueError(
+                "LengthTrapezoid: minimum, low, high, maximum must be increasing and not negative, got "
+                f"{self.minimum}, {self.low}, {self.high}, {self.maximum}"
+            )
+
+    def __call__(self, batch: TokenBatch) -> Float[Tensor, "batch"]:
+        """Rewards ``[B]``."""
+        length = batch.lengths.to(batch.rewards.dtype)
+        rising = (length - self.minimum) / max(self.low - self.minimum, 1)
+        falling = (self.maximum - length) / max(self.maximum - self.high, 1)
+        bonus = torch.minimum(rising, falling).clamp(0, 1)
+        bonus = torch.where((self.low <= length) & (length <= self.high), 1, bonus)
+        if self.task is not None:
+            bonus = bonus * (batch.extra("task") == self.task)
+        return batch.rewards + self.weight * bonus
