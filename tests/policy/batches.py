@@ -24,6 +24,8 @@ def make_batch(rows=8, width=6, vocabulary=5, group_size=4, seed=0, dtype=torch.
         token_ids=tokens,
         extras={
             "turn": torch.where(mask, torch.arange(width) // 2, -1),
+            "thinking": mask & (torch.arange(width) < 3),
+            "answer": torch.where(lengths > 1, tokens[:, 0] // 2, -1),
             "strategic": mask & (tokens == 0),
             "probability_covariance": probability_covariance(old),
         },
