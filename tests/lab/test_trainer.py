@@ -239,3 +239,14 @@ def test_settings_are_checked(changes, message):
 def test_a_reference_is_asked_for():
     with pytest.raises(ValueError, match="needs a reference model"):
         Trainer(TinyTransformer(width=16, layers=1, heads=2), Countdown(), recipes.grpo(kl_coefficient=0.1), SETTINGS)
+
+
+def test_an_activation_decided_on_the_whole_batch_binds_the_sampling_policy_too():
+    """From the second optimiser step on, ratios compare the policy with the sampling one under the same activation."""
+    objective = recipes.era(low=9.0, high=9.0)
+    still = TrainerSettings(prompts_per_step=2, group_size=4, epochs=2, learning_rate=1e-12, probe_every=0)
+    model = TinyTransformer(width=16, layers=1, heads=2)
+    step = Trainer(model, Countdown(), objective, still).step()
+    assert step["ratio_deviation"] < 1e-4
+    with pytest.raises(ValueError, match="settled once a batch"):
+        Trainer(model, Countdown(), objective, replace(still, statistics="current"))

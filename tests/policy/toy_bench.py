@@ -37,11 +37,18 @@ def bandit(objective, steps, learning_rate, seed=0, prompts=32, group=8, arms=20
             state = objective.control(state, metrics.means())
             live = logits.clone().requires_grad_()
             every_row = live.expand(*actions.shape, arms)
+            activation = objective.activation(state, window)
+            scored = every_row if activation is None else activation(every_row.flatten(0, 1)).view_as(every_row)
+            log_probs = scored.log_softmax(-1).gather(-1, actions[..., None])[..., 0]
             current = window.with_(
-                log_probs=live.log_softmax(-1)[actions],
+                log_probs=log_probs,
                 entropy=entropy_of(live).expand(actions.shape),
                 logits=lambda every_row=every_row: every_row,
             )
+            if activation is not None:
+                # One optimiser step a batch: the policy that sampled is the one at hand, under the same activation.
+                assert inner_steps == 1
+                current = current.with_(old_log_probs=log_probs.detach())
             loss, tally = objective.loss(current, state)
             logits = logits - learning_rate * torch.autograd.grad(loss, live)[0]
             state = state.next_step(tally.means())

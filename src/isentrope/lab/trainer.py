@@ -113,6 +113,12 @@ class Trainer:
     ):
         if "reference" in objective.needs and reference is None:
             raise ValueError(f"objective {objective.name} needs a reference model; give reference=")
+        # An activation that is decided on the whole batch is no part of the policy that samples.
+        self._decides_activation = hasattr(objective.output_activation, "prepare")
+        if self._decides_activation and settings.statistics == "current":
+            raise ValueError(
+                f"statistics='current': the output activation of {objective.name} is settled once a batch; use 'rollout'"
+            )
         self.model, self.task, self.objective, self.settings = model, task, objective, settings
         self.reference = reference
         self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -141,6 +147,10 @@ class Trainer:
         assert prepared.advantages is not None
         drivers = entropy_drivers(raw.old_log_probs, raw.old_entropy, prepared.advantages, raw.mask)
         metrics = whole.means() | drivers
+        if self._decides_activation and settings.epochs * settings.windows > 1:
+            # Later optimiser steps compare with the sampling policy under the same activation.
+            scores = self._in_pieces(self.model, rollouts, plan.temperature, ("log_probs",), prepared)
+            prepared = prepared.with_(old_log_probs=scores["log_probs"])
         probing = settings.probe_every and self.step_count % settings.probe_every == 0
         probe = self._probe(rollouts) if probing else None
 
@@ -220,7 +230,7 @@ class Trainer:
             assert self.reference is not None
             reference = self._in_pieces(self.reference, rollouts, plan.temperature, ("log_probs",))
             batch = batch.with_(reference_log_probs=reference["log_probs"])
-        if self.statistics or self.objective.output_activation is not None:
+        if self.statistics or self.objective.activation(self.state) is not None:
             # The sampler knows neither these statistics nor the activated policy: score the batch once more.
             batch = self._scored(batch, rollouts, plan)
             batch = batch.with_(old_log_probs=batch.log_probs, old_entropy=batch.entropy, log_probs=None, entropy=None)
@@ -228,15 +238,20 @@ class Trainer:
 
     @torch.no_grad()
     def _in_pieces(
-        self, model: LanguageModel, rollouts: Rollouts, temperature: float, outputs: tuple[str, ...]
+        self,
+        model: LanguageModel,
+        rollouts: Rollouts,
+        temperature: float,
+        outputs: tuple[str, ...],
+        prepared: TokenBatch | None = None,
     ) -> dict[str, Tensor]:
         """Scores of all rollouts without gradient, in micro-batches."""
-        rows = torch.arange(len(rollouts)).split(self.settings.micro_batch_size or len(rollouts))
-        activation = self.objective.at(self.state).output_activation
-        pieces = [
-            score(model, rollouts.rows(index), temperature=temperature, outputs=outputs, activation=activation)
-            for index in rows
-        ]
+        pieces = []
+        for index in torch.arange(len(rollouts)).split(self.settings.micro_batch_size or len(rollouts)):
+            rows = rollouts.rows(index)
+            decided = None if prepared is None else prepared.rows(index)
+            activation = self.objective.activation(self.state, decided, rows.mask)
+            pieces.append(score(model, rows, temperature=temperature, outputs=outputs, activation=activation))
         return {name: torch.cat([getattr(piece, name) for piece in pieces]) for name in outputs}
 
     def _scored(self, raw: TokenBatch, rollouts: Rollouts, plan: RolloutPlan) -> TokenBatch:
@@ -251,7 +266,6 @@ class Trainer:
     ) -> tuple[float, Tally, float]:
         """One optimiser step on a window: its loss, tally and gradient norm."""
         needs = self.objective.needs
-        activation = self.objective.at(self.state).output_activation
         # From the second optimiser step on the policy is no longer the sampler, whose entropy is known.
         updates = self.settings.epochs * self.settings.windows
         outputs = ("log_probs", "entropy") if updates > 1 or needs & {"entropy", "entropy_grad"} else ("log_probs",)
@@ -262,15 +276,15 @@ class Trainer:
         for index in kept.split(self.settings.micro_batch_size or max(1, len(kept))):
             if not len(index):
                 continue
+            rows_of, sampled = window.rows(index), rollouts.rows(rows[index.cpu()])
             scores = score(
                 self.model,
-                rollouts.rows(rows[index.cpu()]),
+                sampled,
                 temperature=plan.temperature,
                 outputs=(*outputs, *self.statistics),
                 need_logits="logits" in needs,
-                activation=activation,
+                activation=self.objective.activation(self.state, rows_of, sampled.mask),
             )
-            rows_of = window.rows(index)
             micro = rows_of.with_(
                 log_probs=scores.log_probs,
                 entropy=scores.entropy if "entropy_grad" in needs else _detached(scores.entropy),
@@ -296,7 +310,7 @@ class Trainer:
             self.model,
             rollouts.rows(slice(0, self.settings.probe_rows)),
             micro_batch_size=self.settings.micro_batch_size,
-            activation=self.objective.at(self.state).output_activation,
+            activation=self.objective.activation(self.state),
         )
 
 

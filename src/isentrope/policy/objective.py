@@ -19,8 +19,9 @@ A part is a callable. Beyond being called it may carry:
 
 - ``needs``, a set of names from `NEEDS` that the host must then provide;
 - ``prepare(batch, generator)``, if its rule needs the whole batch or randomness. Of a surrogate, token weight or
-  regularizer the result, a tensor with leading ``[B]``, is handed back as the second argument of the call; of a row
-  filter, shaping or selection it is the answer itself. The generator is a CPU generator;
+  regularizer the result, a tensor with leading ``[B]``, is handed back as the second argument of the call; of an output
+  activation it is ``[B, T]`` with 0 where nothing is to be changed, and the call gets it at the tokens of its logits; of
+  a row filter, shaping or selection it is the answer itself. The generator is a CPU generator;
 - ``observe(batch) -> Tally``, for a stateful part that follows more than the objective's own metrics: what it counts on
   the whole batch reaches its ``update``;
 - of a regularizer, a result that is a pair of the term and a `Tally`: what it counted joins the metrics of the loss, where
@@ -108,7 +109,7 @@ class Objective:
         shaping: ``TokenBatch -> [B, T]`` new advantages each, in order.
         selection: ``TokenBatch -> [B, T]`` booleans each; dropped tokens leave the surrogate and its denominators, not
             the regularizers.
-        output_activation: ``logits -> logits``, applied by the host before any log-probability is taken.
+        output_activation: ``logits -> logits``, applied by the host before any log-probability is taken (`activation`).
         token_weight: ``TokenBatch -> [B, T]`` factors on the token loss; denominators unchanged.
         regularizers: ``TokenBatch -> [B, T]`` token terms, or 0-d contributions; or a pair of that and a `Tally`.
         papers: catalog keys of what it implements.
@@ -236,6 +237,27 @@ class Objective:
             plan = part(plan)
         return plan
 
+    def activation(
+        self, state: State, batch: TokenBatch | None = None, mask: Tensor | None = None
+    ) -> Callable[[Tensor], Tensor] | None:
+        """What a host does to the logits ``[tokens, V]``, after the temperature and before it reads anything off them.
+
+        An output activation that `prepare` decides token by token leaves the policy that samples as it is: without a
+        batch there is none.
+
+        Args:
+            state: the state of this step.
+            batch: rows that were prepared.
+            mask: ``[B, T]`` whose tokens the logits are, in the order of ``mask.nonzero()``; the batch's own if None.
+        """
+        part = self.at(state).output_activation
+        if part is None or not hasattr(part, "prepare"):
+            return part
+        if batch is None:
+            return None
+        decided = batch.prepared["output_activation"][batch.mask if mask is None else mask]
+        return lambda logits: part(logits, decided)
+
     @torch.no_grad()
     def prepare(self, batch: TokenBatch, state: State) -> tuple[TokenBatch, Tally]:
         """Everything that needs the whole optimisation batch: rewards, advantages, filters, masks, choices of tokens.
@@ -288,7 +310,7 @@ class Objective:
         ready = kept.with_(loss_mask=selected, clipped=clipped)
         prepared = {
             path: part.prepare(ready, _generator(state, path))
-            for slot in ("surrogate", "token_weight", "regularizers")
+            for slot in ("output_activation", "surrogate", "token_weight", "regularizers")
             for path, part in _indexed(now, slot)
             if hasattr(part, "prepare")
         }

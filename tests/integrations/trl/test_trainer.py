@@ -120,7 +120,14 @@ class GivenTask:
 
 @pytest.mark.parametrize(
     "name",
-    ["dapo", "gspo", "clip_cov(fraction=0.1, low=0.0, high=9.0)", "entropic(target=2.0)", "entropy_target(target=2.5)"],
+    [
+        "dapo",
+        "gspo",
+        "clip_cov(fraction=0.1, low=0.0, high=9.0)",
+        "entropic(target=2.0)",
+        "entropy_target(target=2.5)",
+        "era(low=2.4)",
+    ],
 )
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_the_laboratory_and_trl_have_the_same_loss_and_gradient(name, accumulation, monkeypatch):

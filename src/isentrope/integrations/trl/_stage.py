@@ -57,8 +57,7 @@ def with_given_advantages(objective: Objective) -> Objective:
 def token_parts(objective: Objective) -> list[str]:
     """Paths of the parts that choose or change single tokens before the loss, and so read log-probabilities."""
     paths = [f"{slot}[{i}]" for slot in ("shaping", "selection") for i in range(len(getattr(objective, slot)))]
-    if hasattr(objective.surrogate, "prepare"):
-        paths.append("surrogate")
+    paths += [slot for slot in ("output_activation", "surrogate") if hasattr(getattr(objective, slot), "prepare")]
     for slot in ("token_weight", "regularizers"):
         paths += [f"{slot}[{i}]" for i, part in enumerate(getattr(objective, slot)) if hasattr(part, "prepare")]
     early = {"advantage": (objective.advantage,), "reward": objective.reward, "row_filter": objective.row_filter}

@@ -157,6 +157,14 @@ class EntropyGRPOTrainer(GRPOTrainer):
         self._trl_scores_old = self._corrects_sampler or bool(
             self.args.gradient_accumulation_steps % self._micro_batches_per_generation
         )
+        # An activation that is decided on the whole batch must be known before the loss's forward pass.
+        self._decides_activation = hasattr(objective.output_activation, "prepare")
+        if self._decides_activation and (self._trl_scores_old or batch_statistics != "old_pass"):
+            raise ValueError(
+                f"objective {objective.name}: its output activation is decided on the whole batch of the policy that "
+                "samples; TRL can host it with batch_statistics='old_pass' and one optimiser step a generation batch "
+                "(gradient_accumulation_steps a multiple of steps_per_generation * num_iterations, no vLLM correction)"
+            )
         self._rewards: Tensor | None = None  # of the generation batch and all ranks, one column a reward function
         self._old_scores: list[Tensor] | None = None  # collects TRL's pass over the generation batch while it runs
         self._seen: dict[str, float] = {}  # what controllers are shown
@@ -219,7 +227,7 @@ class EntropyGRPOTrainer(GRPOTrainer):
             plan = RolloutPlan(self.args.num_generations, self.args.temperature)
             self.temperature = self.objective.rollout_plan(plan, self.objective_state).temperature
             self.generation_config.temperature = self.generation_kwargs["temperature"] = self.temperature
-        self._aim_head(self.temperature)
+        self._aim_head(self.temperature, None)
         self._old_scores = [] if self._trl_scores_old else None
         try:
             output = super()._generate_and_score_completions(inputs)
@@ -250,7 +258,8 @@ class EntropyGRPOTrainer(GRPOTrainer):
 
     def _prepares_in_loss(self, training: bool) -> bool:
         """Whether the generation batch of each rank is the micro-batch that its loss sees, under the policy that sampled."""
-        return not self._trl_scores_old and (not training or self.args.steps_per_generation == 1)
+        whole = not training or self.args.steps_per_generation == 1
+        return whole and not self._trl_scores_old and not self._decides_activation
 
     def _scored_without_gradient(self, inputs: dict, training: bool) -> list[Tensor]:
         """Log-probabilities and (packed) entropies of a generation batch under the present policy."""
@@ -271,11 +280,12 @@ class EntropyGRPOTrainer(GRPOTrainer):
             **{name: inputs.get(name) for name in MULTIMODAL},
         )
 
-    def _aim_head(self, temperature: float) -> None:
-        """Let the head answer for this temperature, and for the present output activation."""
+    def _aim_head(self, temperature: float, inputs: dict | None) -> None:
+        """Let the head answer for this temperature, and for the output activation of these rows."""
         if self._head is not None:
             self._head.temperature = temperature
-            self._head.activation = self.objective.at(self.objective_state).output_activation
+            batch, mask = (None, None) if inputs is None else (self._batch(inputs), inputs["completion_mask"].bool())
+            self._head.activation = self.objective.activation(self.objective_state, batch, mask)
 
     def _unpacked(self, packed: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         return (packed, {}, None) if self._head is None else self._head.unpack(packed)
@@ -327,7 +337,7 @@ class EntropyGRPOTrainer(GRPOTrainer):
 
     def _compute_loss(self, model, inputs):
         training = self.model.training
-        self._aim_head(float(inputs[_OURS + "temperature"]))
+        self._aim_head(float(inputs[_OURS + "temperature"]), inputs)
         log_probs, packed, aux_loss = self._scored(model, inputs)
         entropy, statistics, logits = self._unpacked(packed)
         in_loss = _OURS + "loss_mask" not in inputs
