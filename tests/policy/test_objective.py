@@ -32,6 +32,9 @@ RECIPES = {
     "canon": recipes.canon(inter_weight=0.8, low_emphasis=0.9),
     "canon length": recipes.canon("length", inter_weight="accuracy"),
     "g2rpo": recipes.g2rpo(lengths=(0, 2, 3, 6), entropy_band=(0.1, 0.3), band_coefficient=0.5),
+    "gtpo": recipes.gtpo(bonus=0.4),
+    "gtpo split": recipes.gtpo(bonus=0.4, normalization="split"),
+    "grpo_s": recipes.grpo_s(bonus=0.4),
     "selection and bonus": recipes.dapo().with_(selection=TopEntropy(0.4)).adding(regularizers=EntropyBonus(0.1)),
     "selection with sequence mean": recipes.grpo().with_(selection=TopEntropy(0.4)),
 }
@@ -116,6 +119,8 @@ def test_the_order_of_rows_does_not_matter(name):
             recipes.g2rpo(lengths=(0, 1, 3, 6), length_weight=0, entropy_band=(0.1, 0.3), band_coefficient=0),
             recipes.g2rpo(),
         ),
+        (recipes.gtpo(bonus=0), recipes.dapo().with_(reward=lambda b: 2 * b.rewards - 1)),
+        (recipes.grpo_s(bonus=0), recipes.grpo_s(bonus=0).with_(reward=lambda b: 2 * b.rewards - 1)),
         (recipes.dapo().with_(selection=TopEntropy(1.0)), recipes.dapo()),
         (
             recipes.dapo(low=1e9, high=1e9).with_(aggregation=recipes.kl_cov().aggregation),

@@ -15,6 +15,7 @@ from isentrope.policy.advantages import BatchWhitened, GroupCentered, GroupNorma
 from isentrope.policy.aggregation import SequenceSumOver, sequence_mean, sequence_sum, token_mean
 from isentrope.policy.conditional_advantage import ConditionalAdvantage
 from isentrope.policy.controllers import Number, ProportionalIntegral
+from isentrope.policy.entropy_shares import ResponseEntropyShares, TokenEntropyShares
 from isentrope.policy.filters import DropUniformGroups
 from isentrope.policy.mean_entropy_band import MeanEntropyBand
 from isentrope.policy.normal_scores import NormalScores
@@ -225,6 +226,29 @@ def g2rpo(
         row_filter=DropUniformGroups(),
         regularizers=(MeanEntropyBand(*entropy_band, coefficient=band_coefficient),) if entropy_band else (),
         papers=("g2rpo", "grpo"),
+    )
+
+
+def gtpo(bonus: Number = 0.1, normalization: Literal["joint", "split"] = "joint") -> Objective:
+    """GTPO (arXiv 2508.04349): DAPO whose rewards are shared out over tokens by entropy.
+
+    Uncertain tokens of right answers earn more, sure tokens of wrong ones lose more. ``bonus=0`` is DAPO.
+    ``normalization="split"``, the published one, loses sight of which answers were right, see `TokenEntropyShares`.
+    """
+    return dapo().with_(
+        name="gtpo",
+        advantage=TokenEntropyShares(bonus=bonus, normalization=normalization),
+        papers=("gtpo-grpo-s", "dapo"),
+    )
+
+
+def grpo_s(bonus: Number = 0.1, low: float = 0.2, high: float = 0.28) -> Objective:
+    """GRPO-S (arXiv 2508.04349): GRPO whose rewards are shared out over responses by entropy, with one ratio each."""
+    return grpo().with_(
+        name="grpo_s",
+        reward=ResponseEntropyShares(bonus=bonus),
+        surrogate=SequenceRatio(low, high, mean="arithmetic"),
+        papers=("gtpo-grpo-s", "grpo"),
     )
 
 

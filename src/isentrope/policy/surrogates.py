@@ -5,11 +5,13 @@ the exponential.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from isentrope.policy.aggregation import row_means
 from isentrope.policy.batch import TokenBatch
 
 
@@ -85,21 +87,32 @@ class SequenceRatio:
     """GSPO's surrogate: the ratio is the geometric mean over the response, clipped as one.
 
     ``s_i = exp(mean_t (log pi - log pi_old))``; in token form ``s_it = sg[s_i] exp(log pi_t - sg[log pi_t])``, whose
-    value is ``s_i`` and whose gradient reaches each token.
+    value is ``s_i`` and whose gradient reaches each token. ``mean="arithmetic"`` is the ratio of GRPO-S,
+    ``s_i = mean_t rho_t``, in token form ``sg[s_i] + rho_t - sg[rho_t]``.
 
     Args:
         low: ``epsilon_low``; much smaller than for token ratios, because the mean over a response varies little.
         high: ``epsilon_high``.
+        mean: ``"geometric"`` or ``"arithmetic"``.
 
     References:
-        Zheng et al., Group Sequence Policy Optimization, arXiv 2507.18071.
+        Zheng et al., Group Sequence Policy Optimization, arXiv 2507.18071; the arithmetic mean: Tan et al., GTPO and
+        GRPO-S, arXiv 2508.04349.
     """
 
     low: float = 3e-4
     high: float = 4e-4
+    mean: Literal["geometric", "arithmetic"] = "geometric"
+
+    def __post_init__(self):
+        if self.mean not in ("geometric", "arithmetic"):
+            raise ValueError(f"SequenceRatio: mean must be 'geometric' or 'arithmetic', got {self.mean!r}")
 
     def _ratio(self, batch: TokenBatch) -> Tensor:
         assert batch.log_probs is not None
+        if self.mean == "arithmetic":
+            ratio = importance_ratio(batch)
+            return row_means(ratio.detach(), batch.mask)[:, None] + ratio - ratio.detach()
         difference = torch.where(batch.mask, batch.log_probs - batch.old_log_probs, 0)
         mean = difference.detach().sum(-1, keepdim=True) / batch.mask.sum(-1, keepdim=True).clamp_min(1)
         # exp(d - sg[d]) is 1 in value and carries the token's gradient.
