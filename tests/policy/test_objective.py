@@ -35,6 +35,10 @@ RECIPES = {
     "gtpo": recipes.gtpo(bonus=0.4),
     "gtpo split": recipes.gtpo(bonus=0.4, normalization="split"),
     "grpo_s": recipes.grpo_s(bonus=0.4),
+    "em_rl": recipes.em_rl(kl_coefficient=0.1),
+    "em_rl token": recipes.em_rl("token"),
+    "ttrl": recipes.ttrl(),
+    "ttrl leave one out": recipes.ttrl(leave_one_out=True),
     "selection and bonus": recipes.dapo().with_(selection=TopEntropy(0.4)).adding(regularizers=EntropyBonus(0.1)),
     "selection with sequence mean": recipes.grpo().with_(selection=TopEntropy(0.4)),
 }

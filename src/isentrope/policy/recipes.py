@@ -23,6 +23,7 @@ from isentrope.policy.objective import Objective
 from isentrope.policy.quantile_baseline import QuantileBaseline
 from isentrope.policy.regularizers import EntropyBonus, HighProbabilityAdvantage, KLPenalty, LogRatioPenalty
 from isentrope.policy.rewards import LengthTrapezoid, OverlongPenalty
+from isentrope.policy.self_supervision import MajorityVote, NegativeEntropy
 from isentrope.policy.surrogates import ClippedRatio, SequenceRatio, UnclippedRatio
 from isentrope.policy.weights import CovarianceBetween, DropRandom, TopCovariance
 
@@ -250,6 +251,23 @@ def grpo_s(bonus: Number = 0.1, low: float = 0.2, high: float = 0.28) -> Objecti
         surrogate=SequenceRatio(low, high, mean="arithmetic"),
         papers=("gtpo-grpo-s", "grpo"),
     )
+
+
+def em_rl(estimator: Literal["sequence", "token"] = "sequence", kl_coefficient: float = 0.001) -> Objective:
+    """EM-RL (arXiv 2505.15134): no labels; RLOO with the negative entropy of the response as its reward.
+
+    It makes likely responses likelier, whether they are right or not, until no entropy is left.
+    """
+    return (
+        rloo(kl_coefficient)
+        .with_(name="em_rl", reward=NegativeEntropy(estimator))
+        .adding(papers="entropy-minimization")
+    )
+
+
+def ttrl(leave_one_out: bool = False) -> Objective:
+    """TTRL (arXiv 2504.16084): no labels; GRPO with agreement with the group's most frequent answer as the reward."""
+    return grpo().with_(name="ttrl", reward=MajorityVote(leave_one_out)).adding(papers="ttrl")
 
 
 def names() -> dict[str, Callable[..., Objective]]:
