@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
+from isentrope.policy.advantage_scaling import ScaledByCertainty
 from isentrope.policy.advantages import BatchWhitened, GroupCentered, GroupNormalized, LeaveOneOut
 from isentrope.policy.aggregation import SequenceSumOver, sequence_mean, sequence_sum, token_mean
 from isentrope.policy.conditional_advantage import ConditionalAdvantage
@@ -268,6 +269,14 @@ def em_rl(estimator: Literal["sequence", "token"] = "sequence", kl_coefficient: 
 def ttrl(leave_one_out: bool = False) -> Objective:
     """TTRL (arXiv 2504.16084): no labels; GRPO with agreement with the group's most frequent answer as the reward."""
     return grpo().with_(name="ttrl", reward=MajorityVote(leave_one_out)).adding(papers="ttrl")
+
+
+def ettrl(strength: Number = 1.0, leave_one_out: bool = False) -> Objective:
+    """ETTRL's advantage reshaping (arXiv 2508.11356): TTRL in which certain responses count more.
+
+    The paper's other half, responses that fork at uncertain tokens, is a matter of sampling.
+    """
+    return ttrl(leave_one_out).with_(name="ettrl", shaping=ScaledByCertainty(strength)).adding(papers="ettrl")
 
 
 def names() -> dict[str, Callable[..., Objective]]:
