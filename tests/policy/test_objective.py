@@ -40,6 +40,7 @@ RECIPES = {
     "ttrl": recipes.ttrl(),
     "ttrl leave one out": recipes.ttrl(leave_one_out=True),
     "ettrl": recipes.ettrl(),
+    "pear": recipes.pear(alpha=0.5),
     "selection and bonus": recipes.dapo().with_(selection=TopEntropy(0.4)).adding(regularizers=EntropyBonus(0.1)),
     "selection with sequence mean": recipes.grpo().with_(selection=TopEntropy(0.4)),
 }
@@ -127,6 +128,7 @@ def test_the_order_of_rows_does_not_matter(name):
         (recipes.gtpo(bonus=0), recipes.dapo().with_(reward=lambda b: 2 * b.rewards - 1)),
         (recipes.grpo_s(bonus=0), recipes.grpo_s(bonus=0).with_(reward=lambda b: 2 * b.rewards - 1)),
         (recipes.ettrl(strength=0), recipes.ttrl()),
+        (recipes.pear(weight=0), recipes.grpo()),
         (recipes.dapo().with_(selection=TopEntropy(1.0)), recipes.dapo()),
         (
             recipes.dapo(low=1e9, high=1e9).with_(aggregation=recipes.kl_cov().aggregation),

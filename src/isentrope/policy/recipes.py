@@ -21,6 +21,7 @@ from isentrope.policy.filters import DropUniformGroups
 from isentrope.policy.mean_entropy_band import MeanEntropyBand
 from isentrope.policy.normal_scores import NormalScores
 from isentrope.policy.objective import Objective
+from isentrope.policy.phase_entropy import PhaseEntropyPenalty
 from isentrope.policy.quantile_baseline import QuantileBaseline
 from isentrope.policy.regularizers import EntropyBonus, HighProbabilityAdvantage, KLPenalty, LogRatioPenalty
 from isentrope.policy.rewards import LengthTrapezoid, OverlongPenalty
@@ -277,6 +278,20 @@ def ettrl(strength: Number = 1.0, leave_one_out: bool = False) -> Objective:
     The paper's other half, responses that fork at uncertain tokens, is a matter of sampling.
     """
     return ttrl(leave_one_out).with_(name="ettrl", shaping=ScaledByCertainty(strength)).adding(papers="ettrl")
+
+
+def pear(
+    alpha: Number = 1.0, weight: Number = 1.0, floor: float | None = None, kl_coefficient: float = 0.0
+) -> Objective:
+    """PEAR (arXiv 2510.08026): GRPO in which right answers pay for thinking with more entropy than they answer with.
+
+    ``alpha`` is what of the answer's entropy is free. The paper keeps GRPO's KL term.
+    """
+    return (
+        grpo(kl_coefficient=kl_coefficient)
+        .with_(name="pear", reward=PhaseEntropyPenalty(alpha, weight, floor))
+        .adding(papers="pear")
+    )
 
 
 def names() -> dict[str, Callable[..., Objective]]:
