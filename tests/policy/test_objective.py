@@ -41,6 +41,8 @@ RECIPES = {
     "ttrl leave one out": recipes.ttrl(leave_one_out=True),
     "ettrl": recipes.ettrl(),
     "pear": recipes.pear(alpha=0.5),
+    "pacs": recipes.pacs(),
+    "pacs mean": recipes.pacs(beta=2.0, balanced=False, implicit_reward="mean_log_prob"),
     "selection and bonus": recipes.dapo().with_(selection=TopEntropy(0.4)).adding(regularizers=EntropyBonus(0.1)),
     "selection with sequence mean": recipes.grpo().with_(selection=TopEntropy(0.4)),
 }

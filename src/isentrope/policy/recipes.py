@@ -18,6 +18,7 @@ from isentrope.policy.conditional_advantage import ConditionalAdvantage
 from isentrope.policy.controllers import Number, ProportionalIntegral
 from isentrope.policy.entropy_shares import ResponseEntropyShares, TokenEntropyShares
 from isentrope.policy.filters import DropUniformGroups
+from isentrope.policy.implicit_actor_critic import ImplicitActorCritic, LogRatio
 from isentrope.policy.mean_entropy_band import MeanEntropyBand
 from isentrope.policy.normal_scores import NormalScores
 from isentrope.policy.objective import Objective
@@ -291,6 +292,24 @@ def pear(
         grpo(kl_coefficient=kl_coefficient)
         .with_(name="pear", reward=PhaseEntropyPenalty(alpha, weight, floor))
         .adding(papers="pear")
+    )
+
+
+def pacs(
+    beta: float = 1.0,
+    balanced: bool = True,
+    implicit_reward: Literal["log_ratio", "mean_log_prob"] = "log_ratio",
+) -> Objective:
+    """PACS (arXiv 2509.02522): rewards are labels, and the policy learns to classify its responses by log-ratios.
+
+    On fresh rollouts and with ``balanced=False`` it is RLOO.
+    """
+    return Objective(
+        name="pacs",
+        advantage=ImplicitActorCritic(beta, balanced, implicit_reward),
+        surrogate=LogRatio(),
+        aggregation=sequence_sum,
+        papers=("pacs",),
     )
 
 
