@@ -240,6 +240,180 @@ class StepTowards(Stateful):
         return {"coefficient": min(max(coefficient, self.low), self.high), "active": active}
 
 
+@dataclass(frozen=True)
+class DeadBand(Stateful):
+    """A coefficient that rises while a metric is below a band, falls while it is above, and rests inside.
+
+    ``c <- clip(c - rate (min(0, m - low) + max(0, m - high)), smallest, largest)``, in proportion to how far the metric
+    ``m`` is outside.
+
+    Args:
+        low: lower end of the band, in the metric's unit (nats for entropies).
+        high: upper end.
+        rate: change of the coefficient per unit of the metric outside the band.
+        initial: coefficient at the start.
+        smallest: least coefficient.
+        largest: largest coefficient.
+        warm_up: steps during which the coefficient does not change.
+        metric: name of the metric; one of the loss is that of the step before.
+
+    References:
+        Shen, On Entropy Control in LLM-RL Algorithms (AEnt), arXiv 2509.03493.
+
+    Examples:
+        >>> controller = DeadBand(low=1.0, high=2.0, rate=0.1, initial=0.5, largest=1.0, metric="entropy")
+        >>> memory, values = controller.start(), []
+        >>> for step, entropy in enumerate([1.5, 0.5, 1.5, 2.5]):
+        ...     memory = controller.update(memory, {"entropy": entropy}, step)
+        ...     values.append(round(controller.at(memory, step), 3))
+        >>> values
+        [0.5, 0.55, 0.55, 0.5]
+    """
+
+    low: Number = 0.05
+    high: Number = 0.23
+    rate: float = 1e-3
+    initial: float = 2e-4
+    smallest: float = 1e-5
+    largest: float = 3e-3
+    warm_up: int = 0
+    metric: str = "entropy"
+
+    def __post_init__(self):
+        if not self.smallest <= self.initial <= self.largest:
+            raise ValueError(
+                f"DeadBand: initial must lie between smallest = {self.smallest} and largest = {self.largest}, "
+                f"got {self.initial}"
+            )
+        ends = (self.low, self.high)
+        if all(isinstance(end, (int, float)) for end in ends) and self.low > self.high:
+            raise ValueError(f"DeadBand: low must not exceed high, got {self.low} and {self.high}")
+
+    def start(self) -> Memory:
+        """The initial coefficient."""
+        return {"coefficient": self.initial}
+
+    def at(self, memory: Memory, step: int) -> float:
+        """The coefficient."""
+        return memory["coefficient"]
+
+    def update(self, memory: Memory, metrics: Mapping[str, float], step: int) -> Memory:
+        """Move against the metric if it is outside the band."""
+        if step < self.warm_up or _not_yet(metrics, self.metric, step):
+            return memory
+        value = _metric(metrics, self.metric)
+        outside = min(0.0, value - self.low) + max(0.0, value - self.high)
+        return {"coefficient": min(max(memory["coefficient"] - self.rate * outside, self.smallest), self.largest)}
+
+
+@dataclass(frozen=True)
+class DualVariable(Stateful):
+    """The Lagrange multiplier of a lower bound on a metric, learnt by gradient steps on its logarithm.
+
+    ``c <- clip(c exp(-rate (m - target)), low, high)``: it grows while the metric ``m`` is below its target and decays
+    while it is above, by factors, so that it finds its order of magnitude by itself and stays positive. This is how soft
+    actor-critic sets its temperature (plain gradient steps here, where its implementations use Adam).
+
+    Args:
+        target: lower bound of the metric, in its unit (nats for entropies).
+        rate: step size of the logarithm per unit of the metric.
+        initial: coefficient at the start.
+        low: smallest coefficient, positive.
+        high: largest coefficient.
+        metric: name of the metric.
+
+    References:
+        Haarnoja et al., Soft Actor-Critic Algorithms and Applications, arXiv 1812.05905, section 5.
+
+    Examples:
+        >>> controller = DualVariable(target=1.0, rate=0.5, initial=0.1)
+        >>> controller.at(controller.update(controller.start(), {"entropy": 0.0}, 0), 0)  # 0.1 exp(0.5)
+        0.1648...
+    """
+
+    target: Number
+    rate: float = 0.1
+    initial: float = 0.01
+    low: float = 1e-6
+    high: float = 1.0
+    metric: str = "entropy"
+
+    def __post_init__(self):
+        if not 0 < self.low <= self.initial <= self.high:
+            raise ValueError(
+                f"DualVariable: 0 < low <= initial <= high must hold, got {self.low}, {self.initial} and {self.high}"
+            )
+
+    def start(self) -> Memory:
+        """The initial coefficient."""
+        return {"coefficient": self.initial}
+
+    def at(self, memory: Memory, step: int) -> float:
+        """The coefficient."""
+        return memory["coefficient"]
+
+    def update(self, memory: Memory, metrics: Mapping[str, float], step: int) -> Memory:
+        """One gradient step on the logarithm."""
+        if _not_yet(metrics, self.metric, step):
+            return memory
+        # The bounds come first, or a far metric would overflow the exponential.
+        exponent = math.log(memory["coefficient"]) - self.rate * (_metric(metrics, self.metric) - self.target)
+        return {"coefficient": math.exp(min(max(exponent, math.log(self.low)), math.log(self.high)))}
+
+
+@dataclass(frozen=True)
+class FractionOfInitial(Stateful):
+    """A coefficient that holds a metric at a fraction of its first value.
+
+    ``c <- clip(c + rate (fraction m_0 - m), 0, largest)`` from 0, where ``m_0`` is the metric at the first step. It starts
+    to act once the metric has fallen to the target.
+
+    Args:
+        fraction: ``tau`` in ``(0, 1]``.
+        rate: change of the coefficient per unit of the metric's error.
+        largest: largest coefficient.
+        metric: name of the metric.
+
+    References:
+        Zhang et al., Rediscovering Entropy Regularization (AER), arXiv 2510.10959; inferred from its abstract.
+
+    Examples:
+        >>> controller = FractionOfInitial(fraction=0.5, rate=0.1, largest=1.0)
+        >>> memory, values = controller.start(), []
+        >>> for step, entropy in enumerate([2.0, 0.5, 0.5, 1.4]):
+        ...     memory = controller.update(memory, {"entropy": entropy}, step)
+        ...     values.append(round(controller.at(memory, step), 3))
+        >>> values
+        [0.0, 0.05, 0.1, 0.06]
+    """
+
+    fraction: float = 0.4
+    rate: float = 0.005
+    largest: float = 0.05
+    metric: str = "entropy"
+
+    def __post_init__(self):
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"FractionOfInitial: fraction must lie in (0, 1], got {self.fraction}")
+
+    def start(self) -> Memory:
+        """Nothing seen, coefficient 0."""
+        return {"initial": None, "coefficient": 0.0}
+
+    def at(self, memory: Memory, step: int) -> float:
+        """The coefficient."""
+        return memory["coefficient"]
+
+    def update(self, memory: Memory, metrics: Mapping[str, float], step: int) -> Memory:
+        """Integrate the error."""
+        if _not_yet(metrics, self.metric, step):
+            return memory
+        value = _metric(metrics, self.metric)
+        initial = value if memory["initial"] is None else memory["initial"]
+        coefficient = memory["coefficient"] + self.rate * (self.fraction * initial - value)
+        return {"initial": initial, "coefficient": min(max(coefficient, 0.0), self.largest)}
+
+
 def _not_yet(metrics: Mapping[str, float], name: str, step: int) -> bool:
     """Metrics of the loss come from the step before, so the first step has none."""
     return step == 0 and name not in metrics
