@@ -1,0 +1,85 @@
+"""The entropy of forking tokens, kept inside a band of their own response."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from isentrope.policy.batch import TokenBatch
+from isentrope.policy.controllers import Number
+from isentrope.policy.selection import row_quantile
+
+
+@dataclass(frozen=True)
+class ForkingEntropyBand:
+    """Keeps the entropy of the selected tokens inside a band: adds a hinge on either side.
+
+    ``w_high relu(H_t - H_high) + w_low relu(H_low - H_t)``, averaged over the tokens that the objective's selection kept
+    (all, without one). ``H_low`` and ``H_high`` are quantiles of the entropy of the response's selected tokens, taken on
+    the whole batch before the update and held fixed.
+
+    The upper edge is, by default, the median of the very tokens it bounds. Half of them are therefore above it whatever
+    the entropy is, a tenth below the lower edge: with equal weights the band presses the entropy down, five tokens to one.
+
+    Args:
+        high_weight: ``w_high``, loss per nat. (The paper's weights are not known to us; 0.01 is ours.)
+        low_weight: ``w_low``.
+        low_quantile: the quantile that is ``H_low``.
+        high_quantile: the quantile that is ``H_high``.
+
+    References:
+        Wu et al., SPINE: Token-Selective Test-Time Reinforcement Learning with Entropy-Band Regularization,
+        arXiv 2511.17938.
+    """
+
+    high_weight: Number = 0.01
+    low_weight: Number = 0.01
+    low_quantile: float = 0.1
+    high_quantile: float = 0.5
+    needs: ClassVar[frozenset[str]] = frozenset({"old_entropy", "entropy_grad"})
+
+    def __post_init__(self):
+        if not 0 <= self.low_quantile <= self.high_quantile <= 1:
+            raise ValueError(
+                "ForkingEntropyBand: 0 <= low_quantile <= high_quantile <= 1 must hold, "
+                f"got {self.low_quantile} and {self.high_quantile}"
+            )
+
+    def prepare(self, batch: TokenBatch, generator: torch.Generator) -> Float[Tensor, "batch 2"]:
+        """The lower and upper edge of each response's band."""
+        assert batch.entropy is not None
+        edges = [row_quantile(batch.entropy, batch.chosen, q) for q in (self.low_quantile, self.high_quantile)]
+        return torch.stack(edges, -1)
+
+    def __call__(self, batch: TokenBatch, prepared: Float[Tensor, "batch 2"]) -> Float[Tensor, ""]:
+        """The rows' contribution to the mean over selected tokens."""
+        assert batch.entropy is not None
+        low, high = prepared[:, :1], prepared[:, 1:]
+        hinge = self.high_weight * (batch.entropy - high).relu() + self.low_weight * (low - batch.entropy).relu()
+        return torch.where(batch.chosen, hinge, 0).sum() / batch.totals["loss_tokens"].clamp_min(1)
+
+
+@dataclass(frozen=True)
+class OnSelected:
+    """Applies a regularizer to the tokens that the objective's selection kept, as a mean over them.
+
+    Args:
+        term: a regularizer that gives ``[B, T]`` from the batch alone, such as `KLPenalty`.
+
+    References:
+        The masked KL of Wu et al., SPINE, arXiv 2511.17938.
+    """
+
+    term: Any
+
+    def __post_init__(self):
+        if hasattr(self.term, "prepare"):
+            raise ValueError(
+                f"OnSelected: term must work from the batch alone, but {self.term} prepares on the whole one"
+            )
+
+    def __call__(self, batch: TokenBatch) -> Float[Tensor, ""]:
+        """The rows' contribution to the mean over selected tokens."""
+        return torch.where(batch.chosen, self.term(batch), 0).sum() / batch.totals["loss_tokens"].clamp_min(1)
