@@ -12,6 +12,7 @@ from isentrope.policy.filters import DropUniformGroups
 from isentrope.policy.regularizers import EntropyBonus, KLPenalty
 from isentrope.policy.rollout import Tempered
 from isentrope.policy.selection import TopEntropy
+from isentrope.policy.surrogates import ClippedRatio
 from isentrope.policy.weights import CovarianceBetween, TopCovariance
 
 RECIPES = {
@@ -43,9 +44,31 @@ RECIPES = {
     "pear": recipes.pear(alpha=0.5),
     "pacs": recipes.pacs(),
     "pacs mean": recipes.pacs(beta=2.0, balanced=False, implicit_reward="mean_log_prob"),
+    "reasoning_with_exploration": recipes.reasoning_with_exploration(),
+    "steer": recipes.steer(lowest=0.3),
+    "steer exact": recipes.steer(lowest=0.3, form="exact"),
+    "steer published": recipes.steer(lowest=0.3, form="published", mapping="linear"),
+    "clip_b": recipes.clip_b(threshold=0.3),
+    "clip_v": recipes.clip_v(threshold=0.3, maximum_fraction=0.2),
+    "entrocraft": recipes.entrocraft(band=(2.0, 3.0)),
+    "beyond_80_20": recipes.beyond_80_20(fraction=0.4),
+    "beyond_80_20 selected": recipes.beyond_80_20(fraction=0.4, denominator="selected"),
+    "empg": recipes.empg(),
+    "hicra": recipes.hicra(grams=[[1], [2, 3]], strength=0.5),
+    "hicra marked": recipes.hicra(strength=0.5),
     "selection and bonus": recipes.dapo().with_(selection=TopEntropy(0.4)).adding(regularizers=EntropyBonus(0.1)),
     "selection with sequence mean": recipes.grpo().with_(selection=TopEntropy(0.4)),
 }
+
+
+STEERED = recipes.dapo().with_(row_filter=(), surrogate=ClippedRatio(0.2, 0.28, dual_clip=10.0))
+
+
+def less_its_mean_over_turns(batch):
+    turns = {
+        (i, int(batch.extras["turn"][i, t])): float(batch.advantages[i, t]) for i, t in batch.mask.nonzero().tolist()
+    }
+    return batch.advantages - sum(turns.values()) / len(turns)
 
 
 def trained(objective, batch, logits, size):
@@ -132,6 +155,18 @@ def test_the_order_of_rows_does_not_matter(name):
         (recipes.ettrl(strength=0), recipes.ttrl()),
         (recipes.pear(weight=0), recipes.grpo()),
         (recipes.dapo().with_(selection=TopEntropy(1.0)), recipes.dapo()),
+        (recipes.reasoning_with_exploration(coefficient=0), recipes.dapo()),
+        (recipes.steer(lowest=1.0), STEERED),
+        (recipes.steer(lowest=1.0, mapping="linear", highest=1.0), STEERED),
+        (recipes.clip_b(threshold=float("inf")), recipes.grpo().with_(aggregation=recipes.dapo().aggregation)),
+        (recipes.clip_v(threshold=float("inf")), recipes.grpo().with_(aggregation=recipes.dapo().aggregation)),
+        (recipes.entrocraft(band=(0.0, 9.0)), recipes.grpo()),
+        (recipes.entrocraft(band=(2.0, 3.0), exceptions=1.0), recipes.grpo()),
+        (recipes.beyond_80_20(fraction=1.0), recipes.dapo()),
+        (recipes.beyond_80_20(fraction=1.0, denominator="selected"), recipes.dapo()),
+        (recipes.empg(sharpness=0, clarity=0), recipes.grpo().adding(shaping=less_its_mean_over_turns)),
+        (recipes.hicra(strength=0), recipes.grpo()),
+        (recipes.hicra(grams=[]), recipes.grpo()),
         (
             recipes.dapo(low=1e9, high=1e9).with_(aggregation=recipes.kl_cov().aggregation),
             recipes.kl_cov(coefficient=0),

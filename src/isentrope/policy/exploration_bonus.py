@@ -17,6 +17,8 @@ class ExplorationBonus:
 
     With ``kappa > 1`` the sign of the advantage stays and ``|A' - A| <= |A| / kappa``; where ``A = 0`` nothing is added.
     ``H_t`` carries no gradient, so this is no maximisation of entropy: as the policy grows sure the bonus fades by itself.
+    On the bandit of 20 arms (learning rate 0.5) it delays the collapse of DAPO's entropy, 0.78 against 0.54 nats after 200
+    steps, and does not prevent it, 0.17 against 0.15 after 400.
 
     Args:
         coefficient: ``alpha`` in advantage per nat; 0.4 with GRPO and 0.1 with PPO in the paper. A number or a

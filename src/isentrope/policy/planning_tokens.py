@@ -109,10 +109,8 @@ def strategic_entropy(
         >>> import torch
         >>> ids = torch.tensor([[1, 2, 9, 3, 4, 9, 5, 6]])
         >>> everything = torch.ones_like(ids, dtype=torch.bool)
-        >>> strategic_entropy(ids, everything, {(1, 2): 0, (3, 4): 1, (5, 6): 1}, base=3) < 1
-        True
-        >>> strategic_entropy(ids, everything, {(1, 2): 0, (3, 4): 1, (5, 6): 2}, base=3)
-        1.0
+        >>> strategic_entropy(ids, everything, {(1, 2): 0, (3, 4): 1, (5, 6): 2})  # log 3
+        1.0986...
     """
     counts: Counter[int] = Counter()
     for gram, starts in gram_matches(token_ids, mask, list(clusters)).items():

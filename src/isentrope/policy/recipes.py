@@ -8,27 +8,35 @@ Everything that a recipe does not mention is as in `Objective`.
 import ast
 import difflib
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 from isentrope.policy.advantage_scaling import ScaledByCertainty
 from isentrope.policy.advantages import BatchWhitened, GroupCentered, GroupNormalized, LeaveOneOut
 from isentrope.policy.aggregation import SequenceSumOver, sequence_mean, sequence_sum, token_mean
 from isentrope.policy.conditional_advantage import ConditionalAdvantage
-from isentrope.policy.controllers import Number, ProportionalIntegral
+from isentrope.policy.controllers import Linear, Number, ProportionalIntegral
+from isentrope.policy.discriminator_clip import BatchDiscriminatorClip, VocabularyDiscriminatorClip
+from isentrope.policy.entropy_change_weight import EntropyChangeWeight
 from isentrope.policy.entropy_shares import ResponseEntropyShares, TokenEntropyShares
+from isentrope.policy.exploration_bonus import ExplorationBonus
 from isentrope.policy.filters import DropUniformGroups
 from isentrope.policy.implicit_actor_critic import ImplicitActorCritic, LogRatio
 from isentrope.policy.mean_entropy_band import MeanEntropyBand
 from isentrope.policy.normal_scores import NormalScores
 from isentrope.policy.objective import Objective
 from isentrope.policy.phase_entropy import PhaseEntropyPenalty
+from isentrope.policy.planning_tokens import PlanningCredit
 from isentrope.policy.quantile_baseline import QuantileBaseline
 from isentrope.policy.regularizers import EntropyBonus, HighProbabilityAdvantage, KLPenalty, LogRatioPenalty
 from isentrope.policy.rewards import LengthTrapezoid, OverlongPenalty
+from isentrope.policy.selection import TopEntropy
 from isentrope.policy.self_supervision import MajorityVote, NegativeEntropy
+from isentrope.policy.sign_filter import EqualPrompts, SignFilter
+from isentrope.policy.step_modulation import StepModulation
 from isentrope.policy.surrogates import ClippedRatio, SequenceRatio, UnclippedRatio
-from isentrope.policy.weights import CovarianceBetween, DropRandom, TopCovariance
+from isentrope.policy.weights import CovarianceBetween, DropRandom, KeepOnly, TopCovariance
 
 
 def grpo(epsilon: float = 0.2, kl_coefficient: float = 0.0) -> Objective:
@@ -311,6 +319,120 @@ def pacs(
         aggregation=sequence_sum,
         papers=("pacs",),
     )
+
+
+def reasoning_with_exploration(coefficient: Number = 0.4, divisor: float = 2.0) -> Objective:
+    """Reasoning with Exploration (arXiv 2506.14758): DAPO with a bonus on the advantage of uncertain tokens.
+
+    ``coefficient`` is the paper's ``alpha`` (0 is DAPO), ``divisor`` its ``kappa``, by which the bonus never outweighs
+    the advantage.
+    """
+    return dapo().with_(
+        name="reasoning_with_exploration",
+        shaping=ExplorationBonus(coefficient, divisor),
+        papers=("reasoning-with-exploration", "dapo"),
+    )
+
+
+def steer(
+    lowest: Number = 0.8,
+    form: Literal["first_order", "exact", "published"] = "first_order",
+    mapping: Literal["exponential", "linear"] = "exponential",
+    highest: float = 1.2,
+) -> Objective:
+    """STEER (arXiv 2510.10150): DAPO's clipped loss in which tokens that would move the entropy much count less.
+
+    ``lowest`` is the weight of the token of largest predicted change, 1 is DAPO without dynamic sampling and with a dual
+    clip of 10. ``form="published"`` predicts as the reference code does, ``"exact"`` for separate logits; ``highest``
+    belongs to the linear mapping.
+    """
+    return dapo().with_(
+        name="steer",
+        row_filter=(),
+        surrogate=ClippedRatio(0.2, 0.28, dual_clip=10.0),
+        token_weight=EntropyChangeWeight(lowest, form, mapping, highest),
+        papers=("steer", "dapo"),
+    )
+
+
+def clip_b(threshold: float = 2.5) -> Objective:
+    """Clip_B (arXiv 2602.03392): GRPO, mean over tokens, without punished tokens of a discriminator far below the mean.
+
+    ``threshold`` is the paper's ``mu``, in standard deviations of the batch; infinite keeps every token.
+    """
+    return grpo().with_(
+        name="clip_b",
+        selection=BatchDiscriminatorClip(punished=(-threshold, math.inf)),
+        aggregation=token_mean,
+        papers=("entropy-discriminator-clip", "grpo"),
+    )
+
+
+def clip_v(threshold: Number = 8.5, maximum_fraction: float = 1e-4) -> Objective:
+    """Clip_V (arXiv 2602.03392): GRPO, mean over tokens, without the punished tokens that would lower entropy most.
+
+    ``threshold`` is the paper's ``mu``; at most ``maximum_fraction`` of the batch's tokens are left out (one at least).
+    """
+    return grpo().with_(
+        name="clip_v",
+        selection=VocabularyDiscriminatorClip(threshold, maximum_fraction),
+        aggregation=token_mean,
+        papers=("entropy-discriminator-clip", "grpo"),
+    )
+
+
+def entrocraft(
+    band: tuple[Number, Number] = (0.6, 0.7),
+    final_band: tuple[float, float] | None = None,
+    steps: int = 1000,
+    exceptions: Number = 0.0,
+) -> Objective:
+    """Entrocraft (arXiv 2604.26326): GRPO that drops the responses which push the entropy further out of a band.
+
+    The ends of ``band`` are in nats. With ``final_band``, such as the paper's ``(0.1, 0.2)``, they move there in a
+    straight line over ``steps`` optimiser steps. One step on each rollout batch is not enough for it to act.
+    """
+    ends = band if final_band is None else tuple(Linear(a, b, steps) for a, b in zip(band, final_band, strict=True))
+    return grpo().with_(
+        name="entrocraft",
+        row_filter=SignFilter(*ends, exceptions=exceptions),
+        token_weight=EqualPrompts(),
+        papers=("entrocraft", "grpo"),
+    )
+
+
+def beyond_80_20(fraction: Number = 0.2, denominator: Literal["all", "selected"] = "all") -> Objective:
+    """Beyond the 80/20 Rule (arXiv 2506.01939): DAPO whose gradient comes from the tokens of highest entropy alone.
+
+    The mean is over all tokens, as in the paper; ``denominator="selected"`` divides by the number of kept ones instead,
+    which is ``1 / fraction`` times the gradient. ``fraction=1`` is DAPO.
+    """
+    if denominator not in ("all", "selected"):
+        raise ValueError(f"beyond_80_20: denominator must be 'all' or 'selected', got {denominator!r}")
+    forks = TopEntropy(fraction)
+    chosen = {"token_weight": KeepOnly(forks)} if denominator == "all" else {"selection": forks}
+    return dapo().with_(name="beyond_80_20", papers=("beyond-80-20", "dapo"), **chosen)
+
+
+def empg(sharpness: Number = 1.0, clarity_sharpness: Number = 1.0, clarity: Number = 0.05) -> Objective:
+    """EMPG (arXiv 2509.09265): GRPO for agents, its advantages scaled by the entropy of each turn.
+
+    ``sharpness`` and ``clarity_sharpness`` are the paper's ``k`` and ``k'``, ``clarity`` its ``zeta``, the bonus for a
+    sure next turn. The host gives ``extras["turn"]``.
+    """
+    return grpo().with_(
+        name="empg", shaping=StepModulation(sharpness, clarity_sharpness, clarity), papers=("empg", "grpo")
+    )
+
+
+def hicra(grams: Collection[Collection[int]] | None = None, strength: Number = 0.2) -> Objective:
+    """HICRA (arXiv 2509.03646): GRPO with more credit for planning tokens.
+
+    ``grams`` are the strategic phrases as token ids; without them the host marks planning tokens in
+    ``extras["strategic"]``. ``strength`` is the paper's ``alpha``.
+    """
+    phrases = None if grams is None else frozenset(tuple(gram) for gram in grams)
+    return grpo().with_(name="hicra", shaping=PlanningCredit(strength, phrases), papers=("hicra", "grpo"))
 
 
 def names() -> dict[str, Callable[..., Objective]]:

@@ -22,10 +22,10 @@ class SignFilter:
     full group. `EqualPrompts` then gives each prompt the same weight, as in the paper's objective.
 
     The sign rule is right for tokens more likely than ``exp(-H)``. Where the advantage does not depend on the token, one
-    on-policy step changes the entropy by nothing on average, whatever its sign; the filter acts through several
-    optimiser steps on the same rollouts. On the bandit of 20 arms (learning rate 0.5, 400 batches, band 1.5 to 1.6 nats)
-    it ends at 0.34 nats against 0.32 without it with one step a batch, and at 0.52 against 0.03 with eight: it slows the
-    fall and does not hold the band.
+    on-policy step changes the entropy by nothing on average, whatever its sign. On the bandit of 20 arms (learning rate
+    0.5, 400 batches, band 1.5 to 1.6 nats) the band is never held: with one optimiser step a batch the fall is delayed
+    (1.96 against 0.60 nats after 200 batches) and ends below GRPO's (0.09 against 0.17), with eight it ends at 0.42
+    against 0.02 (six seeds, standard error 0.11).
 
     The reference code rejects no rows: outside the band it replaces the group's advantages by the raw rewards with one
     sign set to 0, which leaves the denominators as they are. This part follows the paper.
