@@ -8,6 +8,7 @@ from batches import make_batch, with_current
 
 from isentrope.policy import Objective, RolloutPlan, State, Tally, recipes
 from isentrope.policy.controllers import Linear, ProportionalIntegral, Stateful, StepTowards
+from isentrope.policy.difficulty_entropy import DifficultyEntropyBonus
 from isentrope.policy.filters import DropUniformGroups
 from isentrope.policy.regularizers import EntropyBonus, KLPenalty
 from isentrope.policy.rollout import Tempered
@@ -56,12 +57,26 @@ RECIPES = {
     "empg": recipes.empg(),
     "hicra": recipes.hicra(grams=[[1], [2, 3]], strength=0.5),
     "hicra marked": recipes.hicra(strength=0.5),
+    "ce_gppo": recipes.ce_gppo(low_gradient=0.5, high_gradient=2.0, low=0.05, high=0.05),
+    "gppo": recipes.gppo(low=0.05, high=0.05),
+    "cispo": recipes.cispo(high=0.1, low=0.1),
+    "agentic_aepo": recipes.agentic_aepo(low=0.05, high=0.05),
+    "erc": recipes.erc(low=0.8, high=1.2),
+    "aent": recipes.aent(initial=0.1, largest=1.0, removed=0.4),
+    "siren": recipes.siren(coefficient=1.0, quantile=0.3),
+    "epo": recipes.epo(coefficient=0.1, low=0.9, high=1.1, penalty=0.5),
+    "epo published": recipes.epo(coefficient=0.1, low=0.9, high=1.1, penalty=0.5, shape="indicator"),
+    "aer": recipes.aer().with_(regularizers=DifficultyEntropyBonus(0.3)),
+    "dual_entropy": recipes.dual_entropy(target=1.0, initial=0.1),
+    "dcpo": recipes.dcpo(target=0.5),
+    "spine": recipes.spine(fraction=0.5, high_weight=0.3, low_weight=0.2, kl_coefficient=0.1),
     "selection and bonus": recipes.dapo().with_(selection=TopEntropy(0.4)).adding(regularizers=EntropyBonus(0.1)),
     "selection with sequence mean": recipes.grpo().with_(selection=TopEntropy(0.4)),
 }
 
 
 STEERED = recipes.dapo().with_(row_filter=(), surrogate=ClippedRatio(0.2, 0.28, dual_clip=10.0))
+DUAL_CLIPPED = recipes.ce_gppo().with_(surrogate=ClippedRatio(0.05, 0.05, dual_clip=10.0))
 
 
 def less_its_mean_over_turns(batch):
@@ -167,6 +182,22 @@ def test_the_order_of_rows_does_not_matter(name):
         (recipes.empg(sharpness=0, clarity=0), recipes.grpo().adding(shaping=less_its_mean_over_turns)),
         (recipes.hicra(strength=0), recipes.grpo()),
         (recipes.hicra(grams=[]), recipes.grpo()),
+        (recipes.ce_gppo(0.0, 0.0, low=0.05, high=0.05), DUAL_CLIPPED),
+        (recipes.gppo(low=1.0, high=1e9), recipes.ce_gppo(0.0, 0.0, low=1.0, high=1e9)),
+        (recipes.erc(low=0.0, high=float("inf")), recipes.dapo().with_(surrogate=ClippedRatio(0.2, 0.28, 10.0))),
+        (
+            recipes.aent(initial=0.0, smallest=0.0, largest=0.0),
+            recipes.grpo(epsilon=0.4).with_(aggregation=recipes.dapo().aggregation),
+        ),
+        (recipes.siren(coefficient=0.0), recipes.dr_grpo(epsilon=0.28)),
+        (recipes.epo(coefficient=0.0), recipes.grpo().with_(aggregation=recipes.dapo().aggregation)),
+        (recipes.aer(largest=0.0), recipes.grpo().with_(aggregation=recipes.dapo().aggregation)),
+        (recipes.dual_entropy(target=1.0, rate=0.0, initial=0.1), recipes.entropy_bonus(0.1)),
+        (recipes.dcpo(target=0.5, largest=0.0), recipes.grpo()),
+        (
+            recipes.spine(fraction=1.0, high_weight=0.0, low_weight=0.0, kl_coefficient=0.0),
+            recipes.ttrl().with_(aggregation=recipes.dapo().aggregation),
+        ),
         (
             recipes.dapo(low=1e9, high=1e9).with_(aggregation=recipes.kl_cov().aggregation),
             recipes.kl_cov(coefficient=0),

@@ -15,19 +15,27 @@ from typing import Any, Literal
 from isentrope.policy.advantage_scaling import ScaledByCertainty
 from isentrope.policy.advantages import BatchWhitened, GroupCentered, GroupNormalized, LeaveOneOut
 from isentrope.policy.aggregation import SequenceSumOver, sequence_mean, sequence_sum, token_mean
+from isentrope.policy.anchored_entropy import AnchoredPeakEntropy
 from isentrope.policy.conditional_advantage import ConditionalAdvantage
-from isentrope.policy.controllers import Linear, Number, ProportionalIntegral
+from isentrope.policy.controllers import DeadBand, DualVariable, FractionOfInitial, Linear, Number, ProportionalIntegral
+from isentrope.policy.difficulty_entropy import BelowPivot, DifficultyEntropyBonus
 from isentrope.policy.discriminator_clip import BatchDiscriminatorClip, VocabularyDiscriminatorClip
+from isentrope.policy.entropy_aware_advantage import EntropyAwareAdvantage
 from isentrope.policy.entropy_change_weight import EntropyChangeWeight
+from isentrope.policy.entropy_ratio import EntropyRatioGate
 from isentrope.policy.entropy_shares import ResponseEntropyShares, TokenEntropyShares
 from isentrope.policy.exploration_bonus import ExplorationBonus
 from isentrope.policy.filters import DropUniformGroups
+from isentrope.policy.forking_band import ForkingEntropyBand, OnSelected
+from isentrope.policy.forking_tokens import ForkingTokens
+from isentrope.policy.gradient_preserving import ClippedWeight, GradientPreservingClip
 from isentrope.policy.implicit_actor_critic import ImplicitActorCritic, LogRatio
 from isentrope.policy.mean_entropy_band import MeanEntropyBand
 from isentrope.policy.normal_scores import NormalScores
 from isentrope.policy.objective import Objective
 from isentrope.policy.phase_entropy import PhaseEntropyPenalty
 from isentrope.policy.planning_tokens import PlanningCredit
+from isentrope.policy.plausible_entropy import ClampedEntropyBonus
 from isentrope.policy.quantile_baseline import QuantileBaseline
 from isentrope.policy.regularizers import EntropyBonus, HighProbabilityAdvantage, KLPenalty, LogRatioPenalty
 from isentrope.policy.rewards import LengthTrapezoid, OverlongPenalty
@@ -36,6 +44,8 @@ from isentrope.policy.self_supervision import MajorityVote, NegativeEntropy
 from isentrope.policy.sign_filter import EqualPrompts, SignFilter
 from isentrope.policy.step_modulation import StepModulation
 from isentrope.policy.surrogates import ClippedRatio, SequenceRatio, UnclippedRatio
+from isentrope.policy.tempered_gradient import Distance, Switch, TemperedGradient
+from isentrope.policy.turn_entropy import PhaseWeight, TurnEntropySmoothing
 from isentrope.policy.weights import CovarianceBetween, DropRandom, KeepOnly, TopCovariance
 
 
@@ -433,6 +443,172 @@ def hicra(grams: Collection[Collection[int]] | None = None, strength: Number = 0
     """
     phrases = None if grams is None else frozenset(tuple(gram) for gram in grams)
     return grpo().with_(name="hicra", shaping=PlanningCredit(strength, phrases), papers=("hicra", "grpo"))
+
+
+def ce_gppo(low_gradient: Number = 0.75, high_gradient: Number = 1.0, low: float = 0.2, high: float = 0.2) -> Objective:
+    """CE-GPPO (arXiv 2509.20712): clipped tokens keep a bounded share of their gradient.
+
+    ``high_gradient`` explores, ``low_gradient`` exploits; both 0 is PPO's clip.
+    """
+    return Objective(
+        name="ce_gppo",
+        advantage=GroupNormalized(),
+        surrogate=GradientPreservingClip(low, high, low_gradient, high_gradient),
+        aggregation=token_mean,
+        papers=("ce-gppo", "grpo"),
+    )
+
+
+def gppo(low: float = 0.2, high: float = 0.2) -> Objective:
+    """GPPO (arXiv 2508.07629): the clip bounds a token's ratio but not its gradient; CE-GPPO with both shares 1."""
+    return ce_gppo(1.0, 1.0, low, high).with_(name="gppo")
+
+
+def cispo(high: float = 4.0, low: float | None = None) -> Objective:
+    """CISPO (MiniMax-M1, arXiv 2506.13585): the importance ratio as a clipped, detached weight; no token is dropped."""
+    return Objective(
+        name="cispo",
+        advantage=GroupNormalized(),
+        surrogate=ClippedWeight(low, high),
+        aggregation=token_mean,
+        papers=("cispo", "grpo"),
+    )
+
+
+def agentic_aepo(strength: Number = 0.2, low: float = 0.2, high: float = 0.2) -> Objective:
+    """Agentic entropy-balanced policy optimisation (arXiv 2510.14545): its clip and its advantage.
+
+    Above the clip a token keeps its gradient, below it does not; advantages grow with the token's entropy by ``strength``
+    per standard deviation. The paper's branching rollout is the host's work.
+    """
+    return Objective(
+        name="agentic_aepo",
+        advantage=GroupNormalized(),
+        shaping=(EntropyAwareAdvantage(strength),),
+        surrogate=GradientPreservingClip(low, high, low_gradient=0.0, high_gradient=1.0, dual_clip=None),
+        aggregation=token_mean,
+        papers=("aepo-agentic", "grpo"),
+    )
+
+
+def erc(low: float = 0.95, high: float = 1.05) -> Objective:
+    """Entropy ratio clipping (arXiv 2512.05591): DAPO without the gradient of tokens whose entropy left a band.
+
+    ``low`` and ``high`` bound the ratio of a token's entropy to that of the sampling policy. With one optimiser step a
+    rollout batch it is DAPO with a dual clip.
+    """
+    gate = EntropyRatioGate(low, high, ClippedRatio(0.2, 0.28, dual_clip=10.0))
+    return dapo().with_(name="erc", surrogate=gate).adding(papers="erc")
+
+
+def aent(
+    low: float = 0.05,
+    high: float = 0.23,
+    removed: float = 0.3,
+    initial: float = 2e-4,
+    rate: float = 1e-3,
+    smallest: float = 1e-5,
+    largest: float = 3e-3,
+    warm_up: int = 29,
+) -> Objective:
+    """AEnt (arXiv 2509.03493): a bonus on the entropy over the likelier tokens, its coefficient moved by a dead band.
+
+    The coefficient rises while that entropy is below ``low`` nats, falls while it is above ``high``.
+    """
+    band = DeadBand(low, high, rate, initial, smallest, largest, warm_up, metric="clamped_entropy")
+    return Objective(
+        name="aent",
+        advantage=GroupNormalized(),
+        surrogate=ClippedRatio(0.4, 0.4),
+        aggregation=token_mean,
+        regularizers=(ClampedEntropyBonus(band, removed),),
+        papers=("aent", "grpo"),
+    )
+
+
+def siren(
+    coefficient: Number = 0.005, mass: float = 0.8, quantile: float = 0.8, length: int | None = None
+) -> Objective:
+    """SIREN (arXiv 2509.25133): Dr. GRPO whose entropy at uncertain positions is pulled back to its first value.
+
+    The entropy is that over the nucleus of probability ``mass``, at positions above the response's ``quantile`` of it.
+    """
+    return (
+        dr_grpo(epsilon=0.28, length=length)
+        .adding(regularizers=AnchoredPeakEntropy(coefficient, mass, quantile), papers="siren")
+        .with_(name="siren")
+    )
+
+
+def epo(
+    coefficient: Number = 0.001,
+    low: float = 0.0,
+    high: float = 2.0,
+    penalty: float = 0.1,
+    steps: int = 150,
+    turns: int = 50,
+    shape: Literal["hinge", "indicator"] = "hinge",
+) -> Objective:
+    """EPO (arXiv 2509.22576) for agents: an entropy bonus less a penalty outside the band of each turn's history.
+
+    ``steps`` is the length of the training, over which the penalty fades; ``shape="indicator"`` is the published penalty,
+    which has no gradient. Needs ``extras["turn"]``.
+    """
+    smoothing = TurnEntropySmoothing(coefficient, low, high, penalty, PhaseWeight(steps), turns, shape)
+    return grpo().with_(name="epo", aggregation=token_mean).adding(regularizers=smoothing, papers="epo")
+
+
+def aer(fraction: float = 0.4, rate: float = 0.005, largest: float = 0.05, pivot: float = 0.5) -> Objective:
+    """Adaptive entropy regularisation (arXiv 2510.10959): a bonus on hard prompts that holds a share of the first entropy.
+
+    Prompts solved more often than ``pivot`` get none; one coefficient for all holds the batch's entropy at ``fraction`` of
+    its first value. Inferred from the paper's abstract: forms and constants may differ from its own.
+    """
+    bonus = DifficultyEntropyBonus(FractionOfInitial(fraction, rate, largest), BelowPivot(pivot))
+    return grpo().with_(name="aer", aggregation=token_mean).adding(regularizers=bonus, papers="aer")
+
+
+def dual_entropy(
+    target: Number, rate: float = 0.1, initial: float = 0.01, low: float = 1e-6, high: float = 1.0
+) -> Objective:
+    """GRPO whose entropy is kept above ``target`` nats by soft actor-critic's temperature (arXiv 1812.05905).
+
+    The coefficient of an entropy bonus, moved by factors: no gain has to be tuned to the scale of the coefficient.
+    """
+    bonus = EntropyBonus(DualVariable(target, rate, initial, low, high))
+    return grpo().adding(regularizers=bonus, papers="soft-actor-critic").with_(name="dual_entropy")
+
+
+def dcpo(target: float, hot: float = 1.2, cold: float = 0.8, largest: float = 0.1) -> Objective:
+    """Arbitrary entropy policy optimisation without further rollouts (arXiv 2510.08141, the option "DCPO" of its code).
+
+    GRPO, and REINFORCE on correct responses re-weighted to temperature ``hot`` while the entropy is at most ``target``
+    nats, to ``cold`` while it is above, by as much as the entropy is off, at most ``largest``.
+    """
+    term = TemperedGradient(Distance(target, largest), Switch(target, hot, cold))
+    return grpo().adding(regularizers=term, papers="aepo-arbitrary").with_(name="dcpo")
+
+
+def spine(
+    fraction: float = 0.2,
+    high_weight: Number = 0.01,
+    low_weight: Number = 0.01,
+    low_quantile: float = 0.1,
+    high_quantile: float = 0.5,
+    kl_coefficient: float = 0.01,
+) -> Objective:
+    """SPINE (arXiv 2511.17938): TTRL at the forks of each response, with their entropy in a band and a KL there.
+
+    The quantiles bound the band; its weights and that of the KL are ours, the paper's are not known to us.
+    """
+    anchored = (OnSelected(KLPenalty(kl_coefficient)),) if kl_coefficient else ()
+    return ttrl().with_(
+        name="spine",
+        selection=ForkingTokens(fraction),
+        aggregation=token_mean,
+        regularizers=(*anchored, ForkingEntropyBand(high_weight, low_weight, low_quantile, high_quantile)),
+        papers=("spine", "ttrl", "grpo"),
+    )
 
 
 def names() -> dict[str, Callable[..., Objective]]:
