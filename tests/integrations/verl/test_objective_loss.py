@@ -1,3 +1,5 @@
+import inspect
+
 """The loss that workers run: verl's own numbers, and the same gradient however verl cuts and spreads the batch."""
 
 from functools import partial
@@ -240,12 +242,22 @@ def test_metrics_survive_verls_reduction_as_exact_means():
     assert unpack(reduced | {"actor/loss": 1.0}) == {"x": 19 / 4}
 
 
-@pytest.mark.parametrize("name", [name for name, make in recipes.names().items() if name != "entropy_target"])
+def required(make):
+    return [p for p in inspect.signature(make).parameters.values() if p.default is p.empty]
+
+
+@pytest.mark.parametrize("name", [name for name, make in recipes.names().items() if not required(make)])
 def test_no_metric_has_a_name_that_verl_would_reduce_by_another_rule(name):
     objective = recipes.names()[name]()
     objective = objective.with_(regularizers=tuple(p for p in objective.regularizers if not hasattr(p, "metric")))
-    data = driven(objective, rollouts())
-    _, metrics = objective_loss(objective, scores(near_old(), data), data)
+    try:
+        data = driven(objective, rollouts())
+        _, metrics = objective_loss(objective, scores(near_old(), data), data)
+    except ValueError as refusal:
+        # Verl knows no turns, phases or answers, and hands no full logits to a loss.
+        if "which the host did not give" in str(refusal) or "give logits" in str(refusal):
+            pytest.skip(str(refusal))
+        raise
     assert not [name for name in metrics if "max" in name or "min" in name]
 
 
