@@ -52,6 +52,7 @@ RECIPES = {
     "clip_b": recipes.clip_b(threshold=0.3),
     "clip_v": recipes.clip_v(threshold=0.3, maximum_fraction=0.2),
     "entrocraft": recipes.entrocraft(band=(2.0, 3.0)),
+    "entrocraft published": recipes.entrocraft(band=(0.1, 0.2), published=True),
     "beyond_80_20": recipes.beyond_80_20(fraction=0.4),
     "beyond_80_20 selected": recipes.beyond_80_20(fraction=0.4, denominator="selected"),
     "empg": recipes.empg(),
@@ -569,3 +570,17 @@ def test_what_a_regularizer_counts_reaches_controllers_at_the_next_step():
     entropy = with_current(batch, logits).entropy
     assert state.loss_metrics["peak_entropy"] == pytest.approx(float(entropy[entropy > 1].mean()))
     assert coefficients[1] == pytest.approx(coefficients[0] + 0.1)
+
+
+@pytest.mark.parametrize("name", ["clip_cov", "clip_v", "beyond_80_20", "beyond_80_20 selected"])
+def test_tensors_in_another_memory_order_give_the_same_loss(name):
+    batch, logits = make_batch(rows=8, seed=5)
+    columns = {
+        field: getattr(batch, field).T.contiguous().T
+        for field in ("mask", "old_log_probs", "old_entropy", "reference_log_probs", "token_ids")
+    }
+    assert not columns["mask"].is_contiguous()
+    _, loss, gradient, _ = trained(RECIPES[name], batch, logits, 8)
+    _, other_loss, other_gradient, _ = trained(RECIPES[name], batch.with_(**columns), logits, 8)
+    assert other_loss == pytest.approx(loss, rel=1e-12)
+    torch.testing.assert_close(other_gradient, gradient)

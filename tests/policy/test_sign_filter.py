@@ -1,3 +1,4 @@
+import json
 from itertools import pairwise
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 from batches import make_batch, with_current
 from toy_bench import bandit
 
-from isentrope.policy import recipes
+from isentrope.policy import State, recipes
 from isentrope.policy.controllers import Linear
 from isentrope.policy.sign_filter import EqualPrompts, SignFilter
 
@@ -45,6 +46,7 @@ def test_the_band_follows_its_schedule():
         part = objective.at(state).row_filter[0]
         bands.append((part.low, part.high))
         state = objective.control(state, {"entropy": 1.0}).next_step()
+    assert State.from_dict(json.loads(json.dumps(state.to_dict()))) == state
     assert bands[0] == (0.6, 0.7)
     assert bands[5] == pytest.approx((0.35, 0.45))
     assert bands[10] == bands[11] == pytest.approx((0.1, 0.2))
@@ -80,6 +82,19 @@ def test_prompts_weigh_the_same_however_many_responses_stay():
 def test_equal_prompts_do_nothing_to_whole_groups():
     batch, _ = make_batch(rows=8)
     assert EqualPrompts().prepare(batch, torch.Generator()).tolist() == [1.0] * 8
+
+
+def test_the_reference_code_takes_raw_rewards_of_one_sign_and_keeps_the_rows():
+    batch, _ = make_batch(rows=4, group_size=2)
+    batch = batch.with_(rewards=torch.tensor([1.0, -1.0, 0.5, -2.0]).double())
+    expected = {(10.0, 11.0): [0, -1, 0, -2], (0.0, 0.1): [1, 0, 0.5, 0]}
+    for band, advantages in expected.items():
+        kept, prepared = kept_rows(recipes.entrocraft(band=band, published=True), batch)
+        assert prepared.advantages[:, 0].tolist() == advantages
+        assert kept.all()
+    inside, _ = recipes.grpo().prepare(batch, recipes.grpo().start())
+    prepared = kept_rows(recipes.entrocraft(band=(0.0, 10.0), published=True), batch)[1]
+    assert torch.equal(prepared.advantages, inside.advantages)
 
 
 @pytest.mark.slow

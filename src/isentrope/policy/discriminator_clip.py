@@ -136,8 +136,9 @@ class VocabularyDiscriminatorClip:
         limit = max(1, math.floor(self.maximum_fraction * len(valid) + 1e-9))
         punished = torch.where(beyond & (batch.advantages < 0), excess, -torch.inf).flatten()
         worst = punished.sort(descending=True, stable=True).indices[:limit]
-        dropped = torch.zeros_like(batch.mask)
-        dropped.view(-1)[worst] = punished[worst] > -torch.inf
+        dropped = batch.mask.new_zeros(batch.mask.numel())
+        dropped[worst] = punished[worst] > -torch.inf
+        dropped = dropped.view(batch.mask.shape)
         if self.neutral_too:
             dropped |= beyond & (batch.advantages == 0)
         return batch.mask & ~dropped

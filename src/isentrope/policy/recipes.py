@@ -41,7 +41,7 @@ from isentrope.policy.regularizers import EntropyBonus, HighProbabilityAdvantage
 from isentrope.policy.rewards import LengthTrapezoid, OverlongPenalty
 from isentrope.policy.selection import TopEntropy
 from isentrope.policy.self_supervision import MajorityVote, NegativeEntropy
-from isentrope.policy.sign_filter import EqualPrompts, SignFilter
+from isentrope.policy.sign_filter import EqualPrompts, OneSignedRewards, SignFilter
 from isentrope.policy.step_modulation import StepModulation
 from isentrope.policy.surrogates import ClippedRatio, SequenceRatio, UnclippedRatio
 from isentrope.policy.tempered_gradient import Distance, Switch, TemperedGradient
@@ -396,13 +396,22 @@ def entrocraft(
     final_band: tuple[float, float] | None = None,
     steps: int = 1000,
     exceptions: Number = 0.0,
+    published: bool = False,
 ) -> Objective:
     """Entrocraft (arXiv 2604.26326): GRPO that drops the responses which push the entropy further out of a band.
 
     The ends of ``band`` are in nats. With ``final_band``, such as the paper's ``(0.1, 0.2)``, they move there in a
     straight line over ``steps`` optimiser steps. One step on each rollout batch is not enough for it to act.
+    ``published=True`` is the reference code, which drops nothing but takes raw rewards of one sign outside the band.
     """
     ends = band if final_band is None else tuple(Linear(a, b, steps) for a, b in zip(band, final_band, strict=True))
+    if published:
+        return grpo().with_(
+            name="entrocraft",
+            advantage=OneSignedRewards(*ends),
+            aggregation=token_mean,
+            papers=("entrocraft", "grpo"),
+        )
     return grpo().with_(
         name="entrocraft",
         row_filter=SignFilter(*ends, exceptions=exceptions),

@@ -26,12 +26,12 @@ def top_share(
         tensor([[ True, False,  True]])
     """
     count = int(mask.sum())
-    chosen = torch.zeros_like(mask)
+    chosen = mask.new_zeros(mask.numel())
     if count:
         share = max(1, math.floor(fraction * count + 1e-9))
         ranked = torch.where(mask, values, -torch.inf).flatten().sort(descending=True, stable=True).indices
-        chosen.view(-1)[ranked[:share]] = True
-    return chosen
+        chosen[ranked[:share]] = True
+    return chosen.view(mask.shape)
 
 
 def row_quantile(

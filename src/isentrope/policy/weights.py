@@ -82,17 +82,17 @@ class DropRandom:
     def prepare(self, batch: TokenBatch, generator: torch.Generator) -> Bool[Tensor, "batch time"]:
         """True for the tokens that are dropped."""
         mask = batch.chosen
-        dropped = torch.zeros_like(mask)
         if not self.fraction:
-            return dropped
+            return torch.zeros_like(mask)
         candidates = self.where(batch) & mask
         if batch.clipped is not None:
             candidates &= ~batch.clipped
         index = candidates.flatten().nonzero().squeeze(-1)
         count = min(len(index), max(1, math.floor(self.fraction * int(mask.sum()))))
         order = torch.randperm(len(index), generator=generator)[:count].to(index.device)
-        dropped.view(-1)[index[order]] = True
-        return dropped
+        dropped = mask.new_zeros(mask.numel())
+        dropped[index[order]] = True
+        return dropped.view(mask.shape)
 
     def __call__(self, batch: TokenBatch, prepared: Bool[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:
         """Weights 0 and 1."""
