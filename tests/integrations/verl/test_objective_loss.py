@@ -1,7 +1,6 @@
-import inspect
-
 """The loss that workers run: verl's own numbers, and the same gradient however verl cuts and spreads the batch."""
 
+import inspect
 from functools import partial
 
 import numpy as np
