@@ -1,3 +1,4 @@
+import json
 from itertools import permutations
 
 import pytest
@@ -6,7 +7,7 @@ from batches import make_batch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isentrope.policy import TokenBatch
+from isentrope.policy import State, TokenBatch, recipes
 from isentrope.policy.advantages import GroupCentered, LeaveOneOut
 from isentrope.policy.conditional_advantage import ConditionalAdvantage
 from isentrope.policy.controllers import CosineRestarts
@@ -142,6 +143,17 @@ def test_the_published_schedules_of_the_weight():
     inter_first = CosineRestarts(1.0, 0.4, cycle=40, warm_up=30)
     assert [1 - intra_first.at({}, t) for t in (0, 29, 30, 50, 70)] == pytest.approx([0.02, 0.6, 0.6, 0.3, 0.6])
     assert [1 - inter_first.at({}, t) for t in (0, 29, 30, 50, 70)] == pytest.approx([29 / 30, 0, 0, 0.3, 0])
+
+
+def test_a_schedule_may_stand_for_the_weight_and_survives_a_checkpoint():
+    batch, _ = make_batch(rows=8, seed=6)
+    objective = recipes.canon(inter_weight=CosineRestarts(1.0, 0.0, cycle=4))
+    state = objective.start()
+    for step in range(3):
+        assert objective.at(state).advantage.inter_weight == pytest.approx((1.0, 0.853553, 0.5)[step])
+        prepared, _ = objective.prepare(batch, state)
+        state = State.from_dict(json.loads(json.dumps(state.next_step().to_dict())))
+    torch.testing.assert_close(prepared.advantages[:, 0], GroupCentered()(batch))
 
 
 @pytest.mark.parametrize(
