@@ -41,7 +41,6 @@ def test_exact_weights_are_those_of_the_measured_change_of_entropy():
 
 
 def test_first_order_weights_follow_the_exact_ones_more_closely_than_the_published_ones():
-    torch.manual_seed(0)
     correlations = {"first_order": [], "published": []}
     for seed in range(20):
         logits = 2 * torch.randn(50, generator=torch.Generator().manual_seed(seed)).double()
@@ -53,8 +52,8 @@ def test_first_order_weights_follow_the_exact_ones_more_closely_than_the_publish
         for name, value in forms.items():
             covariance = torch.cov(torch.stack([exact, value]), correction=0, aweights=p)
             correlations[name].append(float(covariance[0, 1] / (covariance[0, 0] * covariance[1, 1]).sqrt()))
-    assert sum(correlations["first_order"]) / 20 > 0.98
-    assert 0.5 < sum(correlations["published"]) / 20 < 0.85
+    assert sum(correlations["first_order"]) / 20 == pytest.approx(0.999, abs=0.002)
+    assert sum(correlations["published"]) / 20 == pytest.approx(0.73, abs=0.04)
 
 
 @pytest.mark.parametrize("form", ["first_order", "exact", "published"])

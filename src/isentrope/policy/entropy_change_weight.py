@@ -23,8 +23,8 @@ class EntropyChangeWeight:
     - ``"exact"``: ``rho A (S - E)`` with ``S = pi (log pi + H)`` and ``E`` its mean over the vocabulary, which needs the
       statistic ``probability_covariance``;
     - ``"published"``: ``(A / pi_old) pi (1 - pi)(log pi + H) = rho A (1 - pi)(log pi + H)``, the reference code's. It
-      lacks a factor ``pi``. Over the tokens of random softmaxes of 50 outcomes its correlation with the exact change,
-      weighted by ``pi``, is about 0.66, that of ``"first_order"`` 0.999.
+      lacks a factor ``pi``. Over the outcomes of random softmaxes (50 normal logits of deviation 2) its correlation with
+      the exact change, weighted by ``pi``, is 0.73 on average, that of ``"first_order"`` 0.999.
 
     The exponential mapping is ``lambda_t = exp(-k m_t)`` with ``k = -log(lowest) / max(max_t m_t, floor)``: a token that
     changes nothing keeps weight 1, the one that changes most gets ``lowest`` (more, if even it stays below ``floor``).
