@@ -41,8 +41,19 @@ class AnchoredPeakEntropy(Stateful):
         quantile: ``tau``, per response; 0 keeps every position.
         include_crossing: as in `nucleus_entropy`; False for the published code.
 
+    Raises:
+        ValueError: if ``mass`` or ``quantile`` lies outside its range.
+
     References:
         Jiang et al., Rethinking Entropy Regularization in Large Reasoning Models (SIREN), arXiv 2509.25133.
+
+    Examples:
+        >>> part = AnchoredPeakEntropy()
+        >>> memory = part.start()
+        >>> for step, metrics in enumerate([{}, {"peak_entropy": 1.2}, {"peak_entropy": 0.9}]):
+        ...     memory = part.update(memory, metrics, step)
+        >>> memory
+        {'anchor': 1.2, 'last': 0.9}
     """
 
     coefficient: Number = 0.005

@@ -58,6 +58,13 @@ class DifficultyEntropyBonus:
 
     References:
         Zhang et al., Rediscovering Entropy Regularization (AER), arXiv 2510.10959.
+
+    Examples:
+        >>> batch = TokenBatch(
+        ...     mask=torch.ones(4, 1, dtype=torch.bool), rewards=torch.tensor([0.0, 0, 1, 0]),
+        ...     group_ids=torch.tensor([0, 0, 1, 1]), old_log_probs=torch.zeros(4, 1))
+        >>> DifficultyEntropyBonus(0.01, BelowPivot(0.8)).prepare(batch, torch.Generator())
+        tensor([1.0000, 1.0000, 0.3750, 0.3750])
     """
 
     coefficient: Number

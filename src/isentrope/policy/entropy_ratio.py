@@ -29,8 +29,19 @@ class EntropyRatioGate:
         high: upper end; 1.05 and 1.2.
         surrogate: the inner surrogate.
 
+    Raises:
+        ValueError: if the ends are negative or in the wrong order.
+
     References:
         Su et al., Entropy Ratio Clipping as a Soft Global Constraint, arXiv 2512.05591.
+
+    Examples:
+        >>> batch = TokenBatch(
+        ...     mask=torch.ones(1, 2, dtype=torch.bool), rewards=torch.ones(1), group_ids=torch.zeros(1).long(),
+        ...     old_log_probs=torch.zeros(1, 2), log_probs=torch.zeros(1, 2), advantages=torch.ones(1, 2),
+        ...     entropy=torch.tensor([[1.01, 1.06]]), old_entropy=torch.ones(1, 2))
+        >>> EntropyRatioGate().clipped(batch)
+        tensor([[False,  True]])
     """
 
     low: float = 0.95

@@ -32,6 +32,15 @@ class ForkingEntropyBand:
     References:
         Wu et al., SPINE: Token-Selective Test-Time Reinforcement Learning with Entropy-Band Regularization,
         arXiv 2511.17938.
+
+    Examples:
+        >>> batch = TokenBatch(
+        ...     mask=torch.ones(1, 3, dtype=torch.bool), rewards=torch.ones(1), group_ids=torch.zeros(1).long(),
+        ...     old_log_probs=torch.zeros(1, 3), entropy=torch.tensor([[0.0, 1.0, 3.0]]))
+        >>> band = ForkingEntropyBand(high_weight=0.3, low_weight=0.3)
+        >>> edges = band.prepare(batch, torch.Generator())
+        >>> edges, band(batch.with_totals(), edges)  # above the edge by 2, below by 0.2
+        (tensor([[0.2000, 1.0000]]), tensor(0.2200))
     """
 
     high_weight: Number = 0.01
@@ -68,8 +77,19 @@ class OnSelected:
     Args:
         term: a regularizer that gives ``[B, T]`` from the batch alone, such as `KLPenalty`.
 
+    Raises:
+        ValueError: if the term prepares on the whole batch.
+
     References:
         The masked KL of Wu et al., SPINE, arXiv 2511.17938.
+
+    Examples:
+        >>> batch = TokenBatch(
+        ...     mask=torch.ones(1, 2, dtype=torch.bool), rewards=torch.ones(1), group_ids=torch.zeros(1).long(),
+        ...     old_log_probs=torch.zeros(1, 2), entropy=torch.tensor([[2.0, 8.0]]),
+        ...     loss_mask=torch.tensor([[True, False]]))
+        >>> OnSelected(lambda batch: 0.1 * batch.entropy)(batch.with_totals())
+        tensor(0.2000)
     """
 
     term: Any

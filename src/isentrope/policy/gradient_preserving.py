@@ -63,6 +63,16 @@ class GradientPreservingClip:
     References:
         Su et al., CE-GPPO, arXiv 2509.20712; GPPO: Su et al., Klear-Reasoner, arXiv 2508.07629; the upper bound alone:
         Dong et al., Agentic Entropy-Balanced Policy Optimization, arXiv 2510.14545.
+
+    Examples:
+        >>> import torch
+        >>> log_probs = torch.zeros(1, 2, requires_grad=True)
+        >>> batch = TokenBatch(
+        ...     mask=torch.ones(1, 2, dtype=torch.bool), rewards=torch.ones(1), group_ids=torch.zeros(1).long(),
+        ...     old_log_probs=torch.tensor([[-1.0, 1.0]]), log_probs=log_probs, advantages=torch.tensor([[1.0, -1.0]]))
+        >>> GradientPreservingClip()(batch).sum().backward()
+        >>> log_probs.grad
+        tensor([[-1.2000,  0.6000]])
     """
 
     low: float = 0.2
@@ -107,6 +117,16 @@ class ClippedWeight:
 
     References:
         MiniMax, MiniMax-M1, arXiv 2506.13585, eq. 4-5.
+
+    Examples:
+        >>> import torch
+        >>> log_probs = torch.zeros(1, 2, requires_grad=True)
+        >>> batch = TokenBatch(
+        ...     mask=torch.ones(1, 2, dtype=torch.bool), rewards=torch.ones(1), group_ids=torch.zeros(1).long(),
+        ...     old_log_probs=torch.tensor([[-1.0, 1.0]]), log_probs=log_probs, advantages=torch.tensor([[1.0, -1.0]]))
+        >>> ClippedWeight(high=1.0)(batch).sum().backward()
+        >>> log_probs.grad
+        tensor([[-2.0000,  0.3679]])
     """
 
     low: float | None = None

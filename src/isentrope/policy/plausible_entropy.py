@@ -95,8 +95,20 @@ class ClampedEntropyBonus:
         coefficient: ``lambda``, in loss per nat; a number or a controller.
         removed: share ``p`` of the vocabulary that is taken out. 0 is the plain entropy bonus.
 
+    Raises:
+        ValueError: if nothing would be left.
+
     References:
         Shen, On Entropy Control in LLM-RL Algorithms (AEnt), arXiv 2509.03493.
+
+    Examples:
+        >>> mask = torch.ones(1, 1, dtype=torch.bool)
+        >>> batch = TokenBatch(
+        ...     mask=mask, rewards=torch.ones(1), group_ids=torch.zeros(1).long(), old_log_probs=torch.zeros(1, 1),
+        ...     logits=lambda: torch.zeros(1, 1, 10))
+        >>> term, tally = ClampedEntropyBonus(0.1, removed=0.3)(batch)
+        >>> term, tally.means()
+        (tensor([[-0.1946]]), {'clamped_entropy': 1.9459...})
     """
 
     coefficient: Number

@@ -110,6 +110,13 @@ class TemperedGradient:
 
     References:
         Wang et al., Arbitrary Entropy Policy Optimization, arXiv 2510.08141.
+
+    Examples:
+        >>> batch = TokenBatch(
+        ...     mask=torch.ones(4, 1, dtype=torch.bool), rewards=torch.tensor([1.0, 0, 0, 1]),
+        ...     group_ids=torch.zeros(4).long(), old_log_probs=torch.zeros(4, 1))
+        >>> TemperedGradient(0.1, 1.2).prepare(batch, torch.Generator())
+        tensor([2., 0., 0., 2.])
     """
 
     coefficient: Number

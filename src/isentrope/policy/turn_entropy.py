@@ -69,8 +69,18 @@ class TurnEntropySmoothing(Stateful):
         turns: largest number of turns.
         shape: see above.
 
+    Raises:
+        ValueError: if a setting is out of range, or a turn of the batch is.
+
     References:
         Xu et al., EPO: Entropy-regularized Policy Optimization for LLM Agents, arXiv 2509.22576.
+
+    Examples:
+        >>> part = TurnEntropySmoothing(turns=2)
+        >>> memory = part.update(part.start(), {"turn_0": 1.0}, 0)
+        >>> memory = part.update(memory, {"turn_0": 2.0, "turn_1": 0.5}, 1)
+        >>> part.at(memory, 1).means
+        (1.5, 0.5)
     """
 
     coefficient: Number = 0.001
