@@ -34,17 +34,6 @@ RECIPES = {
     "canon": recipes.canon(inter_weight=0.8, low_emphasis=0.9),
     "canon length": recipes.canon("length", inter_weight="accuracy"),
     "g2rpo": recipes.g2rpo(lengths=(0, 2, 3, 6), entropy_band=(0.1, 0.3), band_coefficient=0.5),
-    "gtpo": recipes.gtpo(bonus=0.4),
-    "gtpo split": recipes.gtpo(bonus=0.4, normalization="split"),
-    "grpo_s": recipes.grpo_s(bonus=0.4),
-    "em_rl": recipes.em_rl(kl_coefficient=0.1),
-    "em_rl token": recipes.em_rl("token"),
-    "ttrl": recipes.ttrl(),
-    "ttrl leave one out": recipes.ttrl(leave_one_out=True),
-    "ettrl": recipes.ettrl(),
-    "pear": recipes.pear(alpha=0.5),
-    "pacs": recipes.pacs(),
-    "pacs mean": recipes.pacs(beta=2.0, balanced=False, implicit_reward="mean_log_prob"),
     "reasoning_with_exploration": recipes.reasoning_with_exploration(),
     "steer": recipes.steer(lowest=0.3),
     "steer exact": recipes.steer(lowest=0.3, form="exact"),
@@ -58,6 +47,7 @@ RECIPES = {
     "empg": recipes.empg(),
     "hicra": recipes.hicra(grams=[[1], [2, 3]], strength=0.5),
     "hicra marked": recipes.hicra(strength=0.5),
+    "era": recipes.era(low=1.2),
     "ce_gppo": recipes.ce_gppo(low_gradient=0.5, high_gradient=2.0, low=0.05, high=0.05),
     "gppo": recipes.gppo(low=0.05, high=0.05),
     "cispo": recipes.cispo(high=0.1, low=0.1),
@@ -71,6 +61,17 @@ RECIPES = {
     "dual_entropy": recipes.dual_entropy(target=1.0, initial=0.1),
     "dcpo": recipes.dcpo(target=0.5),
     "spine": recipes.spine(fraction=0.5, high_weight=0.3, low_weight=0.2, kl_coefficient=0.1),
+    "gtpo": recipes.gtpo(bonus=0.4),
+    "gtpo split": recipes.gtpo(bonus=0.4, normalization="split"),
+    "grpo_s": recipes.grpo_s(bonus=0.4),
+    "em_rl": recipes.em_rl(kl_coefficient=0.1),
+    "em_rl token": recipes.em_rl("token"),
+    "ttrl": recipes.ttrl(),
+    "ttrl leave one out": recipes.ttrl(leave_one_out=True),
+    "ettrl": recipes.ettrl(),
+    "pear": recipes.pear(alpha=0.5),
+    "pacs": recipes.pacs(),
+    "pacs mean": recipes.pacs(beta=2.0, balanced=False, implicit_reward="mean_log_prob"),
     "selection and bonus": recipes.dapo().with_(selection=TopEntropy(0.4)).adding(regularizers=EntropyBonus(0.1)),
     "selection with sequence mean": recipes.grpo().with_(selection=TopEntropy(0.4)),
 }
@@ -97,7 +98,13 @@ def trained(objective, batch, logits, size):
     total, tally = 0.0, Tally()
     for start in range(0, len(logits), size):
         rows = slice(start, start + size)
-        micro = with_current(window.rows(rows), logits[rows])
+        micro = window.rows(rows)
+        scored = logits[rows]
+        activation = objective.activation(state, micro)
+        if activation is not None:
+            where = micro.mask.nonzero(as_tuple=True)
+            scored = scored.index_put(where, activation(scored[where]))
+        micro = with_current(micro, scored)
         loss, part = objective.loss(micro, state)
         loss.backward()
         total, tally = total + loss.item(), tally + part
@@ -157,20 +164,21 @@ def test_the_order_of_rows_does_not_matter(name):
     ("neutral", "baseline"),
     [
         (recipes.entropy_bonus(0.0), recipes.grpo()),
+        (recipes.era(low=1.2, factor=1.0), recipes.era(low=0.0, high=9.0)),
         (recipes.entropic(target=0.5, proportional=0, integral=0, threshold=0.1), recipes.grpo()),
         (recipes.entropy_target(target=0.5, proportional=0, integral=0), recipes.grpo()),
         (recipes.clip_cov(fraction=0.0), recipes.clip_cov(fraction=0.5, low=1e6, high=2e6)),
+        (recipes.gtpo(bonus=0), recipes.dapo().with_(reward=lambda b: 2 * b.rewards - 1)),
+        (recipes.grpo_s(bonus=0), recipes.grpo_s(bonus=0).with_(reward=lambda b: 2 * b.rewards - 1)),
+        (recipes.ettrl(strength=0), recipes.ttrl()),
+        (recipes.pear(weight=0), recipes.grpo()),
+        (recipes.dapo().with_(selection=TopEntropy(1.0)), recipes.dapo()),
         (recipes.qae(quantile=None), recipes.dapo()),
         (recipes.canon(inter_weight=0.5), recipes.dr_grpo().with_(surrogate=recipes.dapo().surrogate)),
         (
             recipes.g2rpo(lengths=(0, 1, 3, 6), length_weight=0, entropy_band=(0.1, 0.3), band_coefficient=0),
             recipes.g2rpo(),
         ),
-        (recipes.gtpo(bonus=0), recipes.dapo().with_(reward=lambda b: 2 * b.rewards - 1)),
-        (recipes.grpo_s(bonus=0), recipes.grpo_s(bonus=0).with_(reward=lambda b: 2 * b.rewards - 1)),
-        (recipes.ettrl(strength=0), recipes.ttrl()),
-        (recipes.pear(weight=0), recipes.grpo()),
-        (recipes.dapo().with_(selection=TopEntropy(1.0)), recipes.dapo()),
         (recipes.reasoning_with_exploration(coefficient=0), recipes.dapo()),
         (recipes.steer(lowest=1.0), STEERED),
         (recipes.steer(lowest=1.0, mapping="linear", highest=1.0), STEERED),
@@ -183,6 +191,7 @@ def test_the_order_of_rows_does_not_matter(name):
         (recipes.empg(sharpness=0, clarity=0), recipes.grpo().adding(shaping=less_its_mean_over_turns)),
         (recipes.hicra(strength=0), recipes.grpo()),
         (recipes.hicra(grams=[]), recipes.grpo()),
+        (recipes.agentic_aepo(strength=0), recipes.agentic_aepo().with_(shaping=())),
         (recipes.ce_gppo(0.0, 0.0, low=0.05, high=0.05), DUAL_CLIPPED),
         (recipes.gppo(low=1.0, high=1e9), recipes.ce_gppo(0.0, 0.0, low=1.0, high=1e9)),
         (recipes.erc(low=0.0, high=float("inf")), recipes.dapo().with_(surrogate=ClippedRatio(0.2, 0.28, 10.0))),

@@ -20,6 +20,7 @@ from isentrope.policy.conditional_advantage import ConditionalAdvantage
 from isentrope.policy.controllers import DeadBand, DualVariable, FractionOfInitial, Linear, Number, ProportionalIntegral
 from isentrope.policy.difficulty_entropy import BelowPivot, DifficultyEntropyBonus
 from isentrope.policy.discriminator_clip import BatchDiscriminatorClip, VocabularyDiscriminatorClip
+from isentrope.policy.entropy_activation import EntropyActivation, RescaledByActivation
 from isentrope.policy.entropy_aware_advantage import EntropyAwareAdvantage
 from isentrope.policy.entropy_change_weight import EntropyChangeWeight
 from isentrope.policy.entropy_ratio import EntropyRatioGate
@@ -251,209 +252,6 @@ def g2rpo(
     )
 
 
-def gtpo(bonus: Number = 0.1, normalization: Literal["joint", "split"] = "joint") -> Objective:
-    """GTPO (arXiv 2508.04349): DAPO whose rewards are shared out over tokens by entropy.
-
-    Uncertain tokens of right answers earn more, sure tokens of wrong ones lose more. ``bonus=0`` is DAPO.
-    ``normalization="split"``, the published one, loses sight of which answers were right, see `TokenEntropyShares`.
-    """
-    return dapo().with_(
-        name="gtpo",
-        advantage=TokenEntropyShares(bonus=bonus, normalization=normalization),
-        papers=("gtpo-grpo-s", "dapo"),
-    )
-
-
-def grpo_s(bonus: Number = 0.1, low: float = 0.2, high: float = 0.28) -> Objective:
-    """GRPO-S (arXiv 2508.04349): GRPO whose rewards are shared out over responses by entropy, with one ratio each."""
-    return grpo().with_(
-        name="grpo_s",
-        reward=ResponseEntropyShares(bonus=bonus),
-        surrogate=SequenceRatio(low, high, mean="arithmetic"),
-        papers=("gtpo-grpo-s", "grpo"),
-    )
-
-
-def em_rl(estimator: Literal["sequence", "token"] = "sequence", kl_coefficient: float = 0.001) -> Objective:
-    """EM-RL (arXiv 2505.15134): no labels; RLOO with the negative entropy of the response as its reward.
-
-    It makes likely responses likelier, whether they are right or not, until no entropy is left.
-    """
-    return (
-        rloo(kl_coefficient)
-        .with_(name="em_rl", reward=NegativeEntropy(estimator))
-        .adding(papers="entropy-minimization")
-    )
-
-
-def ttrl(leave_one_out: bool = False) -> Objective:
-    """TTRL (arXiv 2504.16084): no labels; GRPO with agreement with the group's most frequent answer as the reward."""
-    return grpo().with_(name="ttrl", reward=MajorityVote(leave_one_out)).adding(papers="ttrl")
-
-
-def ettrl(strength: Number = 1.0, leave_one_out: bool = False) -> Objective:
-    """ETTRL's advantage reshaping (arXiv 2508.11356): TTRL in which certain responses count more.
-
-    The paper's other half, responses that fork at uncertain tokens, is a matter of sampling.
-    """
-    return ttrl(leave_one_out).with_(name="ettrl", shaping=ScaledByCertainty(strength)).adding(papers="ettrl")
-
-
-def pear(
-    alpha: Number = 1.0, weight: Number = 1.0, floor: float | None = None, kl_coefficient: float = 0.0
-) -> Objective:
-    """PEAR (arXiv 2510.08026): GRPO in which right answers pay for thinking with more entropy than they answer with.
-
-    ``alpha`` is what of the answer's entropy is free. The paper keeps GRPO's KL term.
-    """
-    return (
-        grpo(kl_coefficient=kl_coefficient)
-        .with_(name="pear", reward=PhaseEntropyPenalty(alpha, weight, floor))
-        .adding(papers="pear")
-    )
-
-
-def pacs(
-    beta: float = 1.0,
-    balanced: bool = True,
-    implicit_reward: Literal["log_ratio", "mean_log_prob"] = "log_ratio",
-) -> Objective:
-    """PACS (arXiv 2509.02522): rewards are labels, and the policy learns to classify its responses by log-ratios.
-
-    On fresh rollouts and with ``balanced=False`` it is RLOO.
-    """
-    return Objective(
-        name="pacs",
-        advantage=ImplicitActorCritic(beta, balanced, implicit_reward),
-        surrogate=LogRatio(),
-        aggregation=sequence_sum,
-        papers=("pacs",),
-    )
-
-
-def reasoning_with_exploration(coefficient: Number = 0.4, divisor: float = 2.0) -> Objective:
-    """Reasoning with Exploration (arXiv 2506.14758): DAPO with a bonus on the advantage of uncertain tokens.
-
-    ``coefficient`` is the paper's ``alpha`` (0 is DAPO), ``divisor`` its ``kappa``, by which the bonus never outweighs
-    the advantage.
-    """
-    return dapo().with_(
-        name="reasoning_with_exploration",
-        shaping=ExplorationBonus(coefficient, divisor),
-        papers=("reasoning-with-exploration", "dapo"),
-    )
-
-
-def steer(
-    lowest: Number = 0.8,
-    form: Literal["first_order", "exact", "published"] = "first_order",
-    mapping: Literal["exponential", "linear"] = "exponential",
-    highest: float = 1.2,
-) -> Objective:
-    """STEER (arXiv 2510.10150): DAPO's clipped loss in which tokens that would move the entropy much count less.
-
-    ``lowest`` is the weight of the token of largest predicted change, 1 is DAPO without dynamic sampling and with a dual
-    clip of 10. ``form="published"`` predicts as the reference code does, ``"exact"`` for separate logits; ``highest``
-    belongs to the linear mapping.
-    """
-    return dapo().with_(
-        name="steer",
-        row_filter=(),
-        surrogate=ClippedRatio(0.2, 0.28, dual_clip=10.0),
-        token_weight=EntropyChangeWeight(lowest, form, mapping, highest),
-        papers=("steer", "dapo"),
-    )
-
-
-def clip_b(threshold: float = 2.5) -> Objective:
-    """Clip_B (arXiv 2602.03392): GRPO, mean over tokens, without punished tokens of a discriminator far below the mean.
-
-    ``threshold`` is the paper's ``mu``, in standard deviations of the batch; infinite keeps every token.
-    """
-    return grpo().with_(
-        name="clip_b",
-        selection=BatchDiscriminatorClip(punished=(-threshold, math.inf)),
-        aggregation=token_mean,
-        papers=("entropy-discriminator-clip", "grpo"),
-    )
-
-
-def clip_v(threshold: Number = 8.5, maximum_fraction: float = 1e-4) -> Objective:
-    """Clip_V (arXiv 2602.03392): GRPO, mean over tokens, without the punished tokens that would lower entropy most.
-
-    ``threshold`` is the paper's ``mu``; at most ``maximum_fraction`` of the batch's tokens are left out (one at least).
-    """
-    return grpo().with_(
-        name="clip_v",
-        selection=VocabularyDiscriminatorClip(threshold, maximum_fraction),
-        aggregation=token_mean,
-        papers=("entropy-discriminator-clip", "grpo"),
-    )
-
-
-def entrocraft(
-    band: tuple[Number, Number] = (0.6, 0.7),
-    final_band: tuple[float, float] | None = None,
-    steps: int = 1000,
-    exceptions: Number = 0.0,
-    published: bool = False,
-) -> Objective:
-    """Entrocraft (arXiv 2604.26326): GRPO that drops the responses which push the entropy further out of a band.
-
-    The ends of ``band`` are in nats. With ``final_band``, such as the paper's ``(0.1, 0.2)``, they move there in a
-    straight line over ``steps`` optimiser steps. One step on each rollout batch is not enough for it to act.
-    ``published=True`` is the reference code, which drops nothing but takes raw rewards of one sign outside the band.
-    """
-    ends = band if final_band is None else tuple(Linear(a, b, steps) for a, b in zip(band, final_band, strict=True))
-    if published:
-        return grpo().with_(
-            name="entrocraft",
-            advantage=OneSignedRewards(*ends),
-            aggregation=token_mean,
-            papers=("entrocraft", "grpo"),
-        )
-    return grpo().with_(
-        name="entrocraft",
-        row_filter=SignFilter(*ends, exceptions=exceptions),
-        token_weight=EqualPrompts(),
-        papers=("entrocraft", "grpo"),
-    )
-
-
-def beyond_80_20(fraction: Number = 0.2, denominator: Literal["all", "selected"] = "all") -> Objective:
-    """Beyond the 80/20 Rule (arXiv 2506.01939): DAPO whose gradient comes from the tokens of highest entropy alone.
-
-    The mean is over all tokens, as in the paper; ``denominator="selected"`` divides by the number of kept ones instead,
-    which is ``1 / fraction`` times the gradient. ``fraction=1`` is DAPO.
-    """
-    if denominator not in ("all", "selected"):
-        raise ValueError(f"beyond_80_20: denominator must be 'all' or 'selected', got {denominator!r}")
-    forks = TopEntropy(fraction)
-    chosen = {"token_weight": KeepOnly(forks)} if denominator == "all" else {"selection": forks}
-    return dapo().with_(name="beyond_80_20", papers=("beyond-80-20", "dapo"), **chosen)
-
-
-def empg(sharpness: Number = 1.0, clarity_sharpness: Number = 1.0, clarity: Number = 0.05) -> Objective:
-    """EMPG (arXiv 2509.09265): GRPO for agents, its advantages scaled by the entropy of each turn.
-
-    ``sharpness`` and ``clarity_sharpness`` are the paper's ``k`` and ``k'``, ``clarity`` its ``zeta``, the bonus for a
-    sure next turn. The host gives ``extras["turn"]``.
-    """
-    return grpo().with_(
-        name="empg", shaping=StepModulation(sharpness, clarity_sharpness, clarity), papers=("empg", "grpo")
-    )
-
-
-def hicra(grams: Collection[Collection[int]] | None = None, strength: Number = 0.2) -> Objective:
-    """HICRA (arXiv 2509.03646): GRPO with more credit for planning tokens.
-
-    ``grams`` are the strategic phrases as token ids; without them the host marks planning tokens in
-    ``extras["strategic"]``. ``strength`` is the paper's ``alpha``.
-    """
-    phrases = None if grams is None else frozenset(tuple(gram) for gram in grams)
-    return grpo().with_(name="hicra", shaping=PlanningCredit(strength, phrases), papers=("hicra", "grpo"))
-
-
 def ce_gppo(low_gradient: Number = 0.75, high_gradient: Number = 1.0, low: float = 0.2, high: float = 0.2) -> Objective:
     """CE-GPPO (arXiv 2509.20712): clipped tokens keep a bounded share of their gradient.
 
@@ -617,6 +415,227 @@ def spine(
         aggregation=token_mean,
         regularizers=(*anchored, ForkingEntropyBand(high_weight, low_weight, low_quantile, high_quantile)),
         papers=("spine", "ttrl", "grpo"),
+    )
+
+
+def reasoning_with_exploration(coefficient: Number = 0.4, divisor: float = 2.0) -> Objective:
+    """Reasoning with Exploration (arXiv 2506.14758): DAPO with a bonus on the advantage of uncertain tokens.
+
+    ``coefficient`` is the paper's ``alpha`` (0 is DAPO), ``divisor`` its ``kappa``, by which the bonus never outweighs
+    the advantage.
+    """
+    return dapo().with_(
+        name="reasoning_with_exploration",
+        shaping=ExplorationBonus(coefficient, divisor),
+        papers=("reasoning-with-exploration", "dapo"),
+    )
+
+
+def steer(
+    lowest: Number = 0.8,
+    form: Literal["first_order", "exact", "published"] = "first_order",
+    mapping: Literal["exponential", "linear"] = "exponential",
+    highest: float = 1.2,
+) -> Objective:
+    """STEER (arXiv 2510.10150): DAPO's clipped loss in which tokens that would move the entropy much count less.
+
+    ``lowest`` is the weight of the token of largest predicted change, 1 is DAPO without dynamic sampling and with a dual
+    clip of 10. ``form="published"`` predicts as the reference code does, ``"exact"`` for separate logits; ``highest``
+    belongs to the linear mapping.
+    """
+    return dapo().with_(
+        name="steer",
+        row_filter=(),
+        surrogate=ClippedRatio(0.2, 0.28, dual_clip=10.0),
+        token_weight=EntropyChangeWeight(lowest, form, mapping, highest),
+        papers=("steer", "dapo"),
+    )
+
+
+def clip_b(threshold: float = 2.5) -> Objective:
+    """Clip_B (arXiv 2602.03392): GRPO, mean over tokens, without punished tokens of a discriminator far below the mean.
+
+    ``threshold`` is the paper's ``mu``, in standard deviations of the batch; infinite keeps every token.
+    """
+    return grpo().with_(
+        name="clip_b",
+        selection=BatchDiscriminatorClip(punished=(-threshold, math.inf)),
+        aggregation=token_mean,
+        papers=("entropy-discriminator-clip", "grpo"),
+    )
+
+
+def clip_v(threshold: Number = 8.5, maximum_fraction: float = 1e-4) -> Objective:
+    """Clip_V (arXiv 2602.03392): GRPO, mean over tokens, without the punished tokens that would lower entropy most.
+
+    ``threshold`` is the paper's ``mu``; at most ``maximum_fraction`` of the batch's tokens are left out (one at least).
+    """
+    return grpo().with_(
+        name="clip_v",
+        selection=VocabularyDiscriminatorClip(threshold, maximum_fraction),
+        aggregation=token_mean,
+        papers=("entropy-discriminator-clip", "grpo"),
+    )
+
+
+def entrocraft(
+    band: tuple[Number, Number] = (0.6, 0.7),
+    final_band: tuple[float, float] | None = None,
+    steps: int = 1000,
+    exceptions: Number = 0.0,
+    published: bool = False,
+) -> Objective:
+    """Entrocraft (arXiv 2604.26326): GRPO that drops the responses which push the entropy further out of a band.
+
+    The ends of ``band`` are in nats. With ``final_band``, such as the paper's ``(0.1, 0.2)``, they move there in a
+    straight line over ``steps`` optimiser steps. One step on each rollout batch is not enough for it to act.
+    ``published=True`` is the reference code, which drops nothing but takes raw rewards of one sign outside the band.
+    """
+    ends = band if final_band is None else tuple(Linear(a, b, steps) for a, b in zip(band, final_band, strict=True))
+    if published:
+        return grpo().with_(
+            name="entrocraft",
+            advantage=OneSignedRewards(*ends),
+            aggregation=token_mean,
+            papers=("entrocraft", "grpo"),
+        )
+    return grpo().with_(
+        name="entrocraft",
+        row_filter=SignFilter(*ends, exceptions=exceptions),
+        token_weight=EqualPrompts(),
+        papers=("entrocraft", "grpo"),
+    )
+
+
+def beyond_80_20(fraction: Number = 0.2, denominator: Literal["all", "selected"] = "all") -> Objective:
+    """Beyond the 80/20 Rule (arXiv 2506.01939): DAPO whose gradient comes from the tokens of highest entropy alone.
+
+    The mean is over all tokens, as in the paper; ``denominator="selected"`` divides by the number of kept ones instead,
+    which is ``1 / fraction`` times the gradient. ``fraction=1`` is DAPO.
+    """
+    if denominator not in ("all", "selected"):
+        raise ValueError(f"beyond_80_20: denominator must be 'all' or 'selected', got {denominator!r}")
+    forks = TopEntropy(fraction)
+    chosen = {"token_weight": KeepOnly(forks)} if denominator == "all" else {"selection": forks}
+    return dapo().with_(name="beyond_80_20", papers=("beyond-80-20", "dapo"), **chosen)
+
+
+def empg(sharpness: Number = 1.0, clarity_sharpness: Number = 1.0, clarity: Number = 0.05) -> Objective:
+    """EMPG (arXiv 2509.09265): GRPO for agents, its advantages scaled by the entropy of each turn.
+
+    ``sharpness`` and ``clarity_sharpness`` are the paper's ``k`` and ``k'``, ``clarity`` its ``zeta``, the bonus for a
+    sure next turn. The host gives ``extras["turn"]``.
+    """
+    return grpo().with_(
+        name="empg", shaping=StepModulation(sharpness, clarity_sharpness, clarity), papers=("empg", "grpo")
+    )
+
+
+def hicra(grams: Collection[Collection[int]] | None = None, strength: Number = 0.2) -> Objective:
+    """HICRA (arXiv 2509.03646): GRPO with more credit for planning tokens.
+
+    ``grams`` are the strategic phrases as token ids; without them the host marks planning tokens in
+    ``extras["strategic"]``. ``strength`` is the paper's ``alpha``.
+    """
+    phrases = None if grams is None else frozenset(tuple(gram) for gram in grams)
+    return grpo().with_(name="hicra", shaping=PlanningCredit(strength, phrases), papers=("hicra", "grpo"))
+
+
+def era(low: float = 0.45, high: float = 3.0, factor: float = 2.0, rescale: bool = True) -> Objective:
+    """ERA (arXiv 2510.08549): rewarded responses of too little entropy are trained through sharpened logits.
+
+    ``low`` and ``high`` are the paper's ``omega`` in nats, over the fifth of a response's tokens of highest entropy;
+    ``factor`` is its ``k``. ``rescale`` divides their advantages by it, as the paper writes (its main script does not).
+    """
+    activation = EntropyActivation(low, high, factor)
+    return Objective(
+        name="era",
+        advantage=GroupNormalized(),
+        shaping=(RescaledByActivation(activation),) if rescale else (),
+        output_activation=activation,
+        surrogate=ClippedRatio(1.0, 1.0, dual_clip=10.0),
+        aggregation=token_mean,
+        papers=("era", "grpo"),
+    )
+
+
+def gtpo(bonus: Number = 0.1, normalization: Literal["joint", "split"] = "joint") -> Objective:
+    """GTPO (arXiv 2508.04349): DAPO whose rewards are shared out over tokens by entropy.
+
+    Uncertain tokens of right answers earn more, sure tokens of wrong ones lose more. ``bonus=0`` is DAPO.
+    ``normalization="split"``, the published one, loses sight of which answers were right, see `TokenEntropyShares`.
+    """
+    return dapo().with_(
+        name="gtpo",
+        advantage=TokenEntropyShares(bonus=bonus, normalization=normalization),
+        papers=("gtpo-grpo-s", "dapo"),
+    )
+
+
+def grpo_s(bonus: Number = 0.1, low: float = 0.2, high: float = 0.28) -> Objective:
+    """GRPO-S (arXiv 2508.04349): GRPO whose rewards are shared out over responses by entropy, with one ratio each."""
+    return grpo().with_(
+        name="grpo_s",
+        reward=ResponseEntropyShares(bonus=bonus),
+        surrogate=SequenceRatio(low, high, mean="arithmetic"),
+        papers=("gtpo-grpo-s", "grpo"),
+    )
+
+
+def em_rl(estimator: Literal["sequence", "token"] = "sequence", kl_coefficient: float = 0.001) -> Objective:
+    """EM-RL (arXiv 2505.15134): no labels; RLOO with the negative entropy of the response as its reward.
+
+    It makes likely responses likelier, whether they are right or not, until no entropy is left.
+    """
+    return (
+        rloo(kl_coefficient)
+        .with_(name="em_rl", reward=NegativeEntropy(estimator))
+        .adding(papers="entropy-minimization")
+    )
+
+
+def ttrl(leave_one_out: bool = False) -> Objective:
+    """TTRL (arXiv 2504.16084): no labels; GRPO with agreement with the group's most frequent answer as the reward."""
+    return grpo().with_(name="ttrl", reward=MajorityVote(leave_one_out)).adding(papers="ttrl")
+
+
+def ettrl(strength: Number = 1.0, leave_one_out: bool = False) -> Objective:
+    """ETTRL's advantage reshaping (arXiv 2508.11356): TTRL in which certain responses count more.
+
+    The paper's other half, responses that fork at uncertain tokens, is a matter of sampling.
+    """
+    return ttrl(leave_one_out).with_(name="ettrl", shaping=ScaledByCertainty(strength)).adding(papers="ettrl")
+
+
+def pear(
+    alpha: Number = 1.0, weight: Number = 1.0, floor: float | None = None, kl_coefficient: float = 0.0
+) -> Objective:
+    """PEAR (arXiv 2510.08026): GRPO in which right answers pay for thinking with more entropy than they answer with.
+
+    ``alpha`` is what of the answer's entropy is free. The paper keeps GRPO's KL term.
+    """
+    return (
+        grpo(kl_coefficient=kl_coefficient)
+        .with_(name="pear", reward=PhaseEntropyPenalty(alpha, weight, floor))
+        .adding(papers="pear")
+    )
+
+
+def pacs(
+    beta: float = 1.0,
+    balanced: bool = True,
+    implicit_reward: Literal["log_ratio", "mean_log_prob"] = "log_ratio",
+) -> Objective:
+    """PACS (arXiv 2509.02522): rewards are labels, and the policy learns to classify its responses by log-ratios.
+
+    On fresh rollouts and with ``balanced=False`` it is RLOO.
+    """
+    return Objective(
+        name="pacs",
+        advantage=ImplicitActorCritic(beta, balanced, implicit_reward),
+        surrogate=LogRatio(),
+        aggregation=sequence_sum,
+        papers=("pacs",),
     )
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import torch
-from runs import STOCK_DAPO, given, metrics, parameters, settings, trained
+from runs import STOCK_DAPO, given, metrics, parameters, settings, trained, trainer
 
 from isentrope.policy import recipes
 from isentrope.policy.selection import TopEntropy
@@ -25,7 +25,13 @@ def main(folder: Path):
     choosing = recipes.entropic(target=2.0, threshold=0.2).with_(selection=TopEntropy(0.3))
     run = trained(choosing, settings(**shape, max_grad_norm=0.0), rollout_func=given)
     rank = run.accelerator.process_index
+    block = {"rows": 3, "accumulation": 1, "per_generation": 3, "steps": 4, "save_strategy": "steps", "save_steps": 1}
+    saved = settings(**block, output_dir=str(folder / "resume"))
+    unbroken = trained(recipes.entropic(target=2.0, threshold=0.2), saved)
+    again = trainer(recipes.entropic(target=2.0, threshold=0.2), saved)
+    again.train(resume_from_checkpoint=str(folder / "resume" / "checkpoint-2"))
     result = {
+        "resumed": torch.equal(parameters(again), parameters(unbroken)),
         "bit_equal": torch.equal(*map(parameters, sampled)),
         "moved": not torch.equal(parameters(sampled[0]), parameters(trained(None, settings(**shape, steps=1)))),
         "widths": sorted({batch["completion_ids"].shape[1] for batch in run._buffered_inputs}),

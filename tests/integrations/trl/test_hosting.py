@@ -12,13 +12,14 @@ from peft import LoraConfig
 from runs import STOCK_DAPO, given, metrics, parameters, reward, settings, trained, trainer
 from small import prompts_dataset, small_model
 from test_trainer import CHOOSING, Gradients
+from transformers import TrainerCallback
 from trl.trainer import grpo_trainer
 
-from isentrope.integrations.trl import EntropyGRPOTrainer, _surface
+from isentrope.integrations.trl import DiagnosisCallback, EntropyGRPOTrainer, EntropyMonitor, _surface
 from isentrope.integrations.trl.trainer import SamplerCorrection
 from isentrope.policy import RolloutPlan, TokenBatch, recipes
 from isentrope.policy.controllers import Linear
-from isentrope.policy.regularizers import KLPenalty
+from isentrope.policy.regularizers import EntropyBonus, KLPenalty
 from isentrope.policy.rollout import Tempered
 from isentrope.policy.selection import TopEntropy
 
@@ -41,7 +42,9 @@ from isentrope.policy.selection import TopEntropy
         (CHOOSING, {}, {"batch_statistics": "previous_step"}, r"selection\[0\], token_weight\[0\] of clip_cov read"),
         (STOCK_DAPO, {}, {"token_head": "fast"}, "token_head must be"),
         (STOCK_DAPO.with_(rollout=Tempered(0.7)), {}, {"token_head": "trl"}, "a temperature that changes"),
-        (STOCK_DAPO.with_(output_activation=torch.tanh), {}, {"token_head": "trl"}, "an output activation"),
+        (STOCK_DAPO.with_(output_activation=torch.tanh), {}, {}, "cannot host the output activation"),
+        (recipes.era(), {}, {"token_head": "trl"}, "an output activation"),
+        (recipes.era(), {"accumulation": 1, "per_generation": 2}, {}, "one optimiser step a generation batch"),
     ],
 )
 def test_what_cannot_be_done_is_refused_by_name(objective, options, named, message):
@@ -191,14 +194,6 @@ def test_further_statistics_and_logits_reach_a_part(accumulation):
         torch.testing.assert_close(kept.steps[0][name], parameter.grad, rtol=1e-3, atol=1e-5)
 
 
-def test_an_output_activation_changes_the_policy_that_is_scored():
-    plain = trained(STOCK_DAPO, settings(steps=1), rollout_func=given)
-    sharp = trained(STOCK_DAPO.with_(output_activation=lambda z: 2 * z), settings(steps=1), rollout_func=given)
-    cold = trained(STOCK_DAPO, settings(steps=1, temperature=0.5), rollout_func=given)
-    assert metrics(sharp, "isentrope/entropy") == pytest.approx(metrics(cold, "isentrope/entropy"), rel=1e-5)
-    assert metrics(sharp, "isentrope/entropy")[0] < metrics(plain, "isentrope/entropy")[0]
-
-
 def test_a_controller_can_hold_the_temperature_of_sampling_and_scoring():
     objective = STOCK_DAPO.with_(rollout=Tempered(Linear(1.0, 0.5, 2)))
     run = trained(objective, settings(steps=3))
@@ -318,3 +313,99 @@ def test_the_model_card_cites_the_objectives_paper(tmp_path):
     assert "The Entropy Mechanism of Reinforcement Learning" in card
     assert "2505.22617" in card
     assert run.objective.papers[0] == "clip-cov-kl-cov"
+
+
+# --- what once went wrong
+
+
+def test_controllers_rest_while_a_batch_has_no_token_and_no_entropy_is_logged():
+    def cut_at(step):
+        def sometimes_truncated(prompts, run):
+            rollouts = given(prompts, run)
+            end = [] if run.state.global_step == step else [run.processing_class.eos_token_id]
+            rollouts["completion_ids"] = [[*ids[:7], *end] for ids in rollouts["completion_ids"]]
+            rollouts["logprobs"] = [[0.0] * len(ids) for ids in rollouts["completion_ids"]]
+            return rollouts
+
+        return sometimes_truncated
+
+    for mode in ("old_pass", "previous_step"):
+        run = trained(
+            recipes.entropy_target(target=2.6),
+            settings(2, steps=3, mask_truncated_completions=True),
+            rollout_func=cut_at(1),
+            batch_statistics=mode,
+        )
+        assert len(metrics(run, "isentrope/entropy")) == 2
+        assert min(metrics(run, "isentrope/entropy")) > 1
+
+
+def test_a_trainer_that_was_interrupted_can_be_told_to_go_on(tmp_path):
+    objective, shape = (
+        recipes.entropic(target=2.0, threshold=0.2),
+        {"steps": 4, "save_strategy": "steps", "save_steps": 1},
+    )
+    unbroken = trained(objective, settings(2, **shape))
+
+    class Interrupts(TrainerCallback):
+        def on_substep_end(self, args, state, control, **_):
+            if state.global_step == 2 and not done:
+                done.append(True)
+                raise KeyboardInterrupt
+
+    done = []
+    run = trainer(objective, settings(2, **shape, output_dir=str(tmp_path)), callbacks=[Interrupts()])
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    run.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert torch.equal(parameters(run), parameters(unbroken))
+
+
+def test_micro_batch_statistics_that_choose_everything_change_nothing():
+    """Also under a mean over responses, whose denominators are rows."""
+    runs = []
+    for mode in ("old_pass", "micro_batch"):
+        kept = Gradients()
+        args = settings(4, rows=2, steps=1, max_grad_norm=0.0)
+        objective = recipes.grpo().with_(selection=TopEntropy(1.0))
+        trained(objective, args, rollout_func=given, batch_statistics=mode, callbacks=[kept])
+        runs.append(kept.steps[0])
+    for name, gradient in runs[0].items():
+        torch.testing.assert_close(runs[1][name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_controllers_follow_each_step_on_a_generation_batch():
+    run = trained(recipes.entropy_target(target=2.6, integral=0.0), settings(1, 4, steps=4, learning_rate=1e-2))
+    entropy = metrics(run, "isentrope/entropy")
+    coefficients = metrics(run, "isentrope/coefficient/regularizers[0].coefficient")
+    for before, coefficient in zip(entropy, coefficients[1:], strict=False):
+        assert coefficient == pytest.approx(min(0.5, max(0.0, 2.6 - before)), rel=1e-5)
+
+
+def test_a_schedule_alone_needs_no_pass(monkeypatch):
+    passes = []
+    monkeypatch.setattr(EntropyGRPOTrainer, "_scored_without_gradient", lambda *_: passes.append(1))
+    trained(STOCK_DAPO.adding(regularizers=EntropyBonus(Linear(0.1, 0.0, 3))), settings(2, steps=2))
+    assert not passes
+
+
+def test_a_monitor_given_as_a_callback_stays():
+    run = trainer(STOCK_DAPO, settings(), callbacks=[EntropyMonitor(probe_every=1)])
+    assert sum(isinstance(each, DiagnosisCallback) for each in run.callback_handler.callbacks) == 1
+    assert isinstance(run.callback_handler.callbacks[0], EntropyMonitor)
+
+
+def test_the_entropy_of_an_evaluation_is_that_of_all_its_tokens():
+    args = settings(steps=1, eval_strategy="steps", eval_steps=1, per_device_eval_batch_size=2, learning_rate=0.0)
+    seen = []
+    run = trainer(STOCK_DAPO, args, rollout_func=given, eval_dataset=prompts_dataset(3))
+    prepare = run._prepare_inputs
+    run._prepare_inputs = lambda rows: (
+        (seen.append(prepare(rows)) if not run.model.training else None)
+        or (seen[-1] if not run.model.training else prepare(rows))
+    )
+    run.train()
+    tokens = torch.cat([entropies(batch)[batch["completion_mask"].bool()] for batch in seen])
+    assert len({int(batch["completion_mask"].sum()) for batch in seen}) > 1
+    assert metrics(run, "eval_isentrope/entropy") == [pytest.approx(float(tokens.mean()), rel=1e-5)]
+    assert metrics(run, "eval_entropy") == metrics(run, "eval_isentrope/entropy")

@@ -47,6 +47,10 @@ def test_dapo_trains_the_same_parameters_as_trl_bit_by_bit(ranks):
     assert all(rank["bit_equal"] and rank["moved"] for rank in ranks)
 
 
+def test_each_rank_resumes_inside_a_generation_batch_bit_by_bit(ranks):
+    assert all(rank["resumed"] for rank in ranks)
+
+
 def test_a_group_lies_on_both_ranks_and_lengths_differ(ranks):
     first, second = (set(rank["group_ids"]) for rank in ranks)
     assert first & second

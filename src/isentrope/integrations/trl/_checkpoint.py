@@ -26,7 +26,6 @@ class Progress:
         layout: sizes that say which rows of a generation batch come next; a resumed run must have the same.
         seen: metrics of the present generation batch, for the controllers.
         last: metrics of the last optimiser step.
-        temperature: at which the present generation batch was sampled.
         in_block: whether rollouts of the present generation batch are still to be trained on.
     """
 
@@ -36,7 +35,6 @@ class Progress:
     layout: dict[str, int]
     seen: dict[str, float]
     last: dict[str, float]
-    temperature: float
     in_block: bool
     version: int = field(default=1)
 
@@ -83,7 +81,7 @@ def load_rollouts(checkpoint: Path, rank: int, device: torch.device) -> list[dic
     """
     path = checkpoint / FOLDER / f"rollouts-{rank}.safetensors"
     try:
-        tensors = load_file(path, device=str(device))
+        tensors = load_file(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
     except (OSError, SafetensorError) as error:
@@ -91,5 +89,5 @@ def load_rollouts(checkpoint: Path, rank: int, device: torch.device) -> list[dic
     rows: list[dict[str, Any]] = [{} for _ in range(int(metadata["count"]))]
     for name, value in {**tensors, **json.loads(metadata["lists"])}.items():
         index, _, key = name.partition("|")
-        rows[int(index)][key] = value
+        rows[int(index)][key] = value.to(device) if isinstance(value, Tensor) else value
     return rows

@@ -14,7 +14,9 @@ BatchStatistics = Literal["old_pass", "previous_step", "micro_batch"]
 _REPLACED = (
     "loss_type", "epsilon", "epsilon_high", "delta", "importance_sampling_level", "scale_rewards",
     "multi_objective_aggregation", "top_entropy_quantile", "entropy_coef", "use_adaptive_entropy",
-    "off_policy_mask_threshold", "beta",
+    "off_policy_mask_threshold", "beta", "use_bias_correction_kl", "entropy_coef_min", "entropy_coef_max",
+    "entropy_coef_delta", "entropy_target", "sapo_temperature_neg", "sapo_temperature_pos", "vespo_k_pos",
+    "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg",
 )  # fmt: skip
 """Settings of TRL's own loss, which the objective replaces."""
 
@@ -51,6 +53,16 @@ def check_rollout(objective: Objective, state: State, plan: RolloutPlan, use_vll
         raise ValueError(
             f"objective {objective.name}: its rollout wants groups of {planned.group_size}; set "
             f"num_generations={planned.group_size} in GRPOConfig"
+        )
+
+
+def check_activation(objective: Objective) -> None:
+    """Refuse an output activation that belongs to the policy that samples, which TRL would sample without it."""
+    part = objective.output_activation
+    if part is not None and not hasattr(part, "prepare"):
+        raise ValueError(
+            f"objective {objective.name}: TRL samples from the plain softmax, it cannot host the output activation "
+            f"{part!r}; one that acts in training alone has a `prepare` (isentrope.policy.entropy_activation)"
         )
 
 

@@ -51,7 +51,9 @@ def without_token_parts(objective: Objective) -> Objective:
 
 def with_given_advantages(objective: Objective) -> Objective:
     """The objective from shaping on, on a batch whose advantages and rows are settled."""
-    return objective.with_(reward=(), advantage=lambda batch: batch.advantages, row_filter=())
+    return objective.with_(
+        reward=lambda batch: batch.extras["final_rewards"], advantage=lambda batch: batch.advantages, row_filter=()
+    )
 
 
 def token_parts(objective: Objective) -> list[str]:

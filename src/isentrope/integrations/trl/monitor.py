@@ -110,7 +110,12 @@ class DiagnosisCallback(TrainerCallback):
             trainer: any trainer of `transformers` or TRL, before ``train()``.
         """
         # One diagnosis is enough, whether it was asked for twice or the trainer brings its own.
-        others = [each for each in trainer.callback_handler.callbacks if not isinstance(each, DiagnosisCallback)]
+        others = [
+            each
+            for each in trainer.callback_handler.callbacks
+            # A monitor measures too: only another monitor takes its place.
+            if each is not self and not (isinstance(each, DiagnosisCallback) and isinstance(self, type(each)))
+        ]
         trainer.callback_handler.callbacks = [self, *others]
         self._before_reporters = True
         # TRL's trainers show their table of completions again with every call of their own `log`.

@@ -34,6 +34,7 @@ from isentrope.catalog import papers
 from isentrope.integrations.trl import _checkpoint
 from isentrope.integrations.trl._checks import (
     BatchStatistics,
+    check_activation,
     check_batch_statistics,
     check_rollout,
     check_settings,
@@ -51,6 +52,7 @@ from isentrope.integrations.trl._stage import (
 from isentrope.integrations.trl._surface import MULTIMODAL, check_surface
 from isentrope.integrations.trl.monitor import DiagnosisCallback
 from isentrope.policy import Objective, RolloutPlan, State, Tally, TokenBatch
+from isentrope.policy.controllers import Stateful
 from isentrope.policy.dynamics import covariance_contributions, entropy_drivers
 from isentrope.policy.objective import STATISTICS
 
@@ -134,6 +136,7 @@ class EntropyGRPOTrainer(GRPOTrainer):
             args = GRPOConfig(f"{name.split('/')[-1]}-{objective.name}")
         check_settings(args)
         state = objective.start(args.seed)
+        check_activation(objective)
         check_batch_statistics(objective, state, batch_statistics)
         group_size: Any = args.num_generations
         check_rollout(objective, state, RolloutPlan(group_size, args.temperature), args.use_vllm)
@@ -142,6 +145,7 @@ class EntropyGRPOTrainer(GRPOTrainer):
             args = copy.copy(args)
             args.beta = 1.0
         super().__init__(model, reward_funcs, args, **options)
+        self.args.beta = 0.0
         self._corrects_sampler = self.use_vllm and self.vllm_importance_sampling_correction
         if self._corrects_sampler:
             objective = objective.adding(token_weight=SamplerCorrection())
@@ -169,11 +173,17 @@ class EntropyGRPOTrainer(GRPOTrainer):
         self._old_scores: list[Tensor] | None = None  # collects TRL's pass over the generation batch while it runs
         self._seen: dict[str, float] = {}  # what controllers are shown
         self._last: dict[str, float] = {}  # metrics of the last optimiser step
+        self._follows = any(
+            hasattr(part, "observe") or type(part).update is not Stateful.update
+            for part in objective.controllers(state).values()
+        )
+        self._evaluated: list[tuple[TokenBatch, Tally]] = []
         self._position = 0  # micro-batches of the present window that are done
         self._totals: dict[str, Tensor] = {}
         self._tally = Tally()
         self._window: list[TokenBatch] = []
-        DiagnosisCallback(log=self.log).watch(self)
+        own = [each for each in self.callback_handler.callbacks if isinstance(each, DiagnosisCallback)]
+        (own[-1] if own else DiagnosisCallback()).watch(self)
 
     def _chosen_head(self, choice: str | None) -> TokenHead | None:
         """The head that answers scoring passes, installed; None for TRL's."""
@@ -238,7 +248,7 @@ class EntropyGRPOTrainer(GRPOTrainer):
         whole = self.batch_statistics == "old_pass"
         if whole and self._prepares_in_loss(training):
             return output
-        if whole and not old_scores and (self._reads_tokens or self.objective_state.memory):
+        if whole and not old_scores and (self._reads_tokens or self._follows):
             old_scores = self._scored_without_gradient(output, training)
         tokens_later = self.batch_statistics == "micro_batch" and self._reads_tokens
         return self._prepared(output, old_scores or None, "rows" if tokens_later else "all")
@@ -321,6 +331,10 @@ class EntropyGRPOTrainer(GRPOTrainer):
         if part != "all":
             split = without_token_parts if part == "rows" else with_given_advantages
             objective, state = split(objective.at(state)), State(state.step, state.seed)
+        if part == "tokens":
+            assert batch.raw_rewards is not None
+            extras = {**batch.extras, "final_rewards": batch.rewards}
+            batch = batch.with_(rewards=batch.raw_rewards, extras=extras)
         batch, tally = prepare_on_all_ranks(objective, batch, state, self.accelerator)
         decided = {name: getattr(batch, name) for name in ("rewards", "raw_rewards", "mask", "advantages")}
         if part != "rows":
@@ -337,7 +351,8 @@ class EntropyGRPOTrainer(GRPOTrainer):
 
     def _compute_loss(self, model, inputs):
         training = self.model.training
-        self._aim_head(float(inputs[_OURS + "temperature"]), inputs)
+        self._temperature = float(inputs[_OURS + "temperature"])
+        self._aim_head(self._temperature, inputs)
         log_probs, packed, aux_loss = self._scored(model, inputs)
         entropy, statistics, logits = self._unpacked(packed)
         in_loss = _OURS + "loss_mask" not in inputs
@@ -354,7 +369,8 @@ class EntropyGRPOTrainer(GRPOTrainer):
             extras={**batch.extras, **statistics},
             logits=None if logits is None else lambda: logits,
         )
-        if training and self._position == 0:
+        # A batch without any token has no entropy to follow.
+        if training and self._position == 0 and "entropy" in self._seen:
             self.objective_state = self.objective.control(self.objective_state, self._seen)
         batch = batch.with_(totals=self._window_totals(batch, in_loss, training))
         loss, tally = self.objective.loss(batch, self.objective_state)
@@ -373,7 +389,7 @@ class EntropyGRPOTrainer(GRPOTrainer):
             advantages=batch.advantages,
         )
         if not training:
-            self._log(self._metrics_of([seen], reduced(tally, self.accelerator)))
+            self._evaluated.append((seen, tally))
             return loss
         self._window.append(seen)
         self._tally += tally
@@ -393,12 +409,15 @@ class EntropyGRPOTrainer(GRPOTrainer):
         generation, step = self._micro_batches_per_generation, self._step
         if self._position == 0 or step % generation == 0:
             ahead = range(step, min(step + count - self._position, (step // generation + 1) * generation))
-            buffered = self._buffered_inputs
+            buffered: Any = self._buffered_inputs
             known = [self._batch(buffered[i % self.args.steps_per_generation]) for i in ahead]
             self._totals = _scaled(self._counted(known), count / len(known))
         if in_loss:
             # Nobody knows how many tokens the coming micro-batches will choose: as large a share as here.
-            return _scaled(here, float(self._totals["tokens"]) / max(1, int(here["tokens"])))
+            known = {name: self._totals[name] for name in ("tokens", "rows", "width")}
+            rows = float(known["rows"]) / max(1, int(here["rows"]))
+            tokens = float(known["tokens"]) / max(1, int(here["tokens"]))
+            return _scaled(here, tokens) | {"loss_rows": here["loss_rows"] * rows} | known
         return self._totals
 
     def _counted(self, batches: list[TokenBatch]) -> dict[str, Tensor]:
@@ -415,9 +434,12 @@ class EntropyGRPOTrainer(GRPOTrainer):
         metrics |= {f"coefficient/{path}": value for path, value in self.objective.coefficients(state).items()}
         target = self.objective.target(state)
         metrics |= {} if target is None else {"target_entropy": target}
-        self._log(metrics | {f"statistics_scope/{self.batch_statistics}": 1.0, "temperature": self.temperature})
-        self._metrics["train"]["entropy"].append(metrics["entropy"])
-        self._last = metrics
+        self._log(metrics | {f"statistics_scope/{self.batch_statistics}": 1.0, "temperature": self._temperature})
+        if "entropy" in metrics:
+            self._metrics["train"]["entropy"].append(metrics["entropy"])
+        self._last = self._last | metrics
+        # Controllers of a further optimiser step on this generation batch follow what this one left.
+        self._seen = self._seen | {name: metrics[name] for name in ("entropy", "covariance") if name in metrics}
         self.objective_state = state.next_step(tally.means())
         self._window, self._tally, self._position = [], Tally(), 0
 
@@ -427,17 +449,35 @@ class EntropyGRPOTrainer(GRPOTrainer):
         assert whole.old_entropy is not None
         assert whole.advantages is not None
         covariance = covariance_contributions(whole.old_log_probs, whole.advantages, whole.mask)
-        count = whole.mask.sum().clamp_min(1)
-        metrics = {
-            "entropy": float(torch.where(whole.mask, whole.old_entropy, 0).sum(dtype=torch.float64) / count),
-            "covariance": float(covariance.sum(dtype=torch.float64) / count),
-        }
-        metrics |= entropy_drivers(whole.old_log_probs, whole.old_entropy, whole.advantages, whole.mask)
+        count = whole.mask.sum()
+        metrics = {}
+        if count:
+            metrics = {
+                "entropy": float(torch.where(whole.mask, whole.old_entropy, 0).sum(dtype=torch.float64) / count),
+                "covariance": float(covariance.sum(dtype=torch.float64) / count),
+            }
+            metrics |= entropy_drivers(whole.old_log_probs, whole.old_entropy, whole.advantages, whole.mask)
         return metrics | {name: value for name, value in tally.means().items() if name != "loss_entropy"}
 
     def _log(self, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():
             self._metrics["train" if self.model.training else "eval"][_OURS + name].append(value)
+
+    def get_batch_samples(self, *arguments, **options):
+        """The micro-batches of the next optimiser step: a window begins, whatever became of the one before."""
+        self._window, self._tally, self._position = [], Tally(), 0
+        return super().get_batch_samples(*arguments, **options)
+
+    def log(self, logs, start_time=None):
+        """TRL's log, with the evaluation set's metrics over all its tokens."""
+        if self._evaluated and not self.model.training:
+            batches, tallies = zip(*self._evaluated, strict=True)
+            tally = reduced(sum(tallies, Tally()), self.accelerator)
+            metrics = self._metrics_of(list(batches), tally)
+            self._log(metrics)
+            self._metrics["eval"]["entropy"] += [metrics["entropy"]] if "entropy" in metrics else []
+            self._evaluated = []
+        super().log(logs, start_time)
 
     # Checkpoints.
 
@@ -456,7 +496,6 @@ class EntropyGRPOTrainer(GRPOTrainer):
             layout=self._layout(),
             seen=self._seen,
             last=self._last,
-            temperature=self.temperature,
             in_block=bool(self._step % self._micro_batches_per_generation) and self._buffered_inputs is not None,
         )
         folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
@@ -466,6 +505,8 @@ class EntropyGRPOTrainer(GRPOTrainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)
+        # A trainer that trained before must not go on with what it had in hand.
+        self._step, self._buffered_inputs, self._evaluated = 0, None, []
         if checkpoint is None:
             return
         progress = _checkpoint.load(Path(checkpoint))
@@ -478,7 +519,6 @@ class EntropyGRPOTrainer(GRPOTrainer):
         state = State.from_dict(progress.state)
         self.objective.controllers(state)  # refuses the state of another objective
         self.objective_state, self._seen, self._last = state, progress.seen, progress.last
-        self.temperature = progress.temperature
         if progress.in_block:
             changed = [name for name, value in self._layout().items() if progress.layout[name] != value]
             if changed:

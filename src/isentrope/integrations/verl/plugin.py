@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import version
 from types import ModuleType
 
 _LOGGER = logging.getLogger(__name__)
@@ -72,9 +71,9 @@ def _followed_by_registration(loader: Loader, name: str) -> Callable[[ModuleType
 def _registered(name: str) -> None:
     try:
         REGISTRATIONS[name]()
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         # Another verl must still work for those who train without us.
-        _LOGGER.warning("isentrope is not available in verl %s: %s", version("verl"), error)
+        _LOGGER.warning("isentrope is not available in this verl: %s", error)
 
 
 install()
