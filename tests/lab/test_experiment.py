@@ -219,3 +219,14 @@ def test_a_failed_run_is_named_after_the_others_are_done(tmp_path):
     with pytest.raises(RuntimeError, match="1 of 2 runs failed: rloo-s0: "):
         compare([bad, good], tmp_path / "runs", jobs=1)
     assert any(path.name.endswith("grpo-s0") for path in (tmp_path / "runs").glob("*"))
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path):
+    experiment = Experiment(warm_start_steps=0, steps=2, evaluation_problems=2)
+    store = RunStore.create(tmp_path, "twice", experiment.config("test"))
+
+    def again(row):
+        with pytest.raises(ValueError, match="is being trained by another process"):
+            run(experiment, RunStore.open(store.path))
+
+    assert run(experiment, store, on_step=again)

@@ -160,7 +160,9 @@ def _stopping(say: Callable[[str], None]) -> Iterator[None]:
         say("Stopping when each run has stored its step (Ctrl-C again: at once) ...")
         raise KeyboardInterrupt
 
-    earlier = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A terminal that is lost (SIGHUP) must not leave runs at work that nobody follows.
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    earlier = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:

@@ -1,7 +1,9 @@
 """An experiment: a recipe, a model, a task and their settings, trained into a run folder and resumed from it."""
 
+import fcntl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,7 +158,33 @@ def run(
 
     Returns:
         Whether the run is complete.
+
+    Raises:
+        ValueError: if another process trains this run.
     """
+    with _alone_in(store.path):
+        return _run(experiment, store, model, on_phase, on_step, should_stop)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep a second process from training the same run; the lock ends with the process, however that ends."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{folder} is being trained by another process; wait for it, or end it") from None
+        yield
+
+
+def _run(
+    experiment: Experiment,
+    store: RunStore,
+    model: LanguageModel | None,
+    on_phase: Callable[[str, int, int], None],
+    on_step: Callable[[dict[str, float]], None],
+    should_stop: Callable[[], bool],
+) -> bool:
     folder = store.path / "checkpoints"
     found = checkpoints(folder)
     if found:

@@ -41,9 +41,7 @@ class Halves(NamedTuple):
     own_low_mean: Float[Tensor, "batch"]
 
 
-def halves(
-    rewards: Float[Tensor, "batch"], metric: Float[Tensor, "batch"], group_ids: Int[Tensor, "batch"]
-) -> Halves:
+def halves(rewards: Float[Tensor, "batch"], metric: Float[Tensor, "batch"], group_ids: Int[Tensor, "batch"]) -> Halves:
     """Mean rewards of the halves of each group, ties at the cut averaged over all ways to break them.
 
     Args:
