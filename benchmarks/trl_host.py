@@ -31,7 +31,7 @@ RUNS = {
     "entropic (EntroPIC)": "entropic(target=0.8)",
     "clip_cov (Clip-Cov)": "clip_cov(fraction=0.02)",
 }
-SHAPES = {"1 x 16": (16, 1), "4 x 4": (4, 4)}
+SHAPES = {"4 x 4": (4, 4), "1 x 16": (16, 1)}
 """Micro-batches x rows: rows a micro-batch, micro-batches an optimiser step."""
 
 
@@ -103,34 +103,43 @@ def main() -> None:
                 output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
                 found.setdefault((shape, name), []).append(json.loads(output.strip().splitlines()[-1]))
                 print(f"{shape}, {name}: {statistics.median(found[shape, name][-1]['seconds']):.1f} s", file=sys.stderr)
+                if arguments.save:
+                    save(found, arguments)
+    table = Table("micro-batches", "loss", "s/step", "of TRL's", "peak MB", "of TRL's", "tokens/response")
+    for row in rows_of(found):
+        table.add_row(*row)
+    Console().print(table)
 
-    table = Table("micro-batches", "loss", "s/step", "of TRL's", "peak MB", "tokens/response", title="TRL on CPU")
+
+def rows_of(found: dict[tuple[str, str], list[dict]]) -> list[tuple[str, ...]]:
+    """Each line of the table as text."""
+    rows, stock = [], next(iter(RUNS))
+    for (shape, name), results in found.items():
+        seconds, stock_seconds = (
+            statistics.median(s for result in found[shape, which] for s in result["seconds"]) for which in (name, stock)
+        )
+        peak, stock_peak = (max(result["peak_mb"] for result in found[shape, which]) for which in (name, stock))
+        tokens = statistics.mean(result["tokens"] for result in results)
+        ratios = (f"{seconds / stock_seconds:.2f}", f"{peak:,.0f}", f"{peak / stock_peak:.2f}")
+        rows.append((shape, name, f"{seconds:.1f}", *ratios, f"{tokens:.1f}"))
+    return rows
+
+
+def save(found: dict[tuple[str, str], list[dict]], arguments: argparse.Namespace) -> None:
     lines = [
+        "# An objective inside TRL against TRL's own loss", "",
+        f"SmolLM2-135M in float32, {TASK}, {PROMPTS} prompts x {GROUP} responses x {TOKENS} tokens, on CPU. Median over "
+        f"{arguments.rounds} x {arguments.steps - 1} steps; peak resident memory of the process. torch {version('torch')}, "
+        f"transformers {version('transformers')}, trl {version('trl')}, {os.cpu_count()} cores, {platform.machine()}. By "
+        f"`python benchmarks/trl_host.py --steps {arguments.steps} --rounds {arguments.rounds} --save`.", "",
+        "<!-- --8<-- [start:table] -->", "",
         "| micro-batches x rows | loss | s/step | of TRL's | peak MB | of TRL's | tokens a response |",
         "|---|---|---|---|---|---|---|",
-    ]
-    for (shape, name), results in found.items():
-        seconds = statistics.median(s for result in results for s in result["seconds"])
-        stock = statistics.median(s for result in found[shape, next(iter(RUNS))] for s in result["seconds"])
-        peak, stock_peak = (max(r["peak_mb"] for r in rs) for rs in (results, found[shape, next(iter(RUNS))]))
-        tokens = statistics.mean(result["tokens"] for result in results)
-        table.add_row(shape, name, f"{seconds:.1f}", f"{seconds / stock:.2f}", f"{peak:,.0f}", f"{tokens:.1f}")
-        lines.append(
-            f"| {shape} | {name} | {seconds:.1f} | {seconds / stock:.2f} | {peak:,.0f} | {peak / stock_peak:.2f} "
-            f"| {tokens:.1f} |"
-        )
-    Console().print(table)
-    if arguments.save:
-        head = [
-            "# An objective inside TRL against TRL's own loss", "",
-            f"SmolLM2-135M in float32, {TASK}, {PROMPTS} prompts x {GROUP} responses x {TOKENS} tokens, on CPU. Median over "
-            f"{arguments.rounds} runs of {arguments.steps - 1} steps each; peak resident memory of the process. "
-            f"torch {version('torch')}, transformers {version('transformers')}, trl {version('trl')}, "
-            f"{os.cpu_count()} cores, {platform.machine()}. By `python benchmarks/trl_host.py --save`.", "",
-        ]  # fmt: skip
-        path = Path(__file__).parent / "results" / "trl_host.md"
-        marked = ["<!-- --8<-- [start:table] -->", "", *lines, "", "<!-- --8<-- [end:table] -->"]
-        path.write_text("\n".join([*head, *marked]) + "\n", encoding="utf-8")
+        *(f"| {' | '.join(row)} |" for row in rows_of(found)), "",
+        "<!-- --8<-- [end:table] -->",
+    ]  # fmt: skip
+    path = Path(__file__).parent / "results" / "trl_host.md"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
