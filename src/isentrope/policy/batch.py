@@ -86,6 +86,11 @@ class TokenBatch:
         """The tokens that enter the surrogate: ``loss_mask``, or all valid ones before a selection was made."""
         return self.mask if self.loss_mask is None else self.loss_mask
 
+    @property
+    def outcome_rewards(self) -> Float[Tensor, "batch"]:
+        """Rewards as the host gave them, before any reward part."""
+        return self.rewards if self.raw_rewards is None else self.raw_rewards
+
     def extra(self, name: str) -> Tensor:
         """The tensor of this name in ``extras``.
 

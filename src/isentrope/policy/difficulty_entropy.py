@@ -74,8 +74,7 @@ class DifficultyEntropyBonus:
 
     def prepare(self, batch: TokenBatch, generator: torch.Generator) -> Float[Tensor, "batch"]:
         """The weight of each response."""
-        rewards = batch.rewards if batch.raw_rewards is None else batch.raw_rewards
-        correct = (rewards > self.correct_above).to(rewards.dtype)
+        correct = (batch.outcome_rewards > self.correct_above).to(batch.rewards.dtype)
         return self.allocation(group_moments(correct, batch.group_ids).mean)
 
     def __call__(self, batch: TokenBatch, prepared: Float[Tensor, "batch"]) -> Float[Tensor, "batch time"]:

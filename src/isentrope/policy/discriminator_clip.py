@@ -10,35 +10,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from isentrope.policy.batch import TokenBatch
 from isentrope.policy.controllers import Number
+from isentrope.policy.dynamics import entropy_discriminator
 
 _NO_SPREAD = 1e-12
-
-
-def entropy_discriminator(
-    log_probs: Float[Tensor, "*shape"], entropy: Float[Tensor, "*shape"]
-) -> Float[Tensor, "*shape"]:
-    """``S = pi (log pi + H)``: minus the change of entropy, in nats, by raising the token's logit by one unit.
-
-    To first order. It sums to 0 over the vocabulary and has the sign of ``pi - exp(-H)``.
-
-    Args:
-        log_probs: log-probabilities of the tokens.
-        entropy: entropy at their positions, in nats.
-
-    References:
-        Wang et al., On the Entropy Dynamics in Reinforcement Fine-Tuning of Large Language Models, arXiv 2602.03392.
-
-    Examples:
-        >>> import torch
-        >>> entropy_discriminator(torch.tensor([0.8, 0.2]).log(), torch.tensor(0.500402))
-        tensor([ 0.2218, -0.2218])
-    """
-    return log_probs.exp() * (log_probs + entropy)
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,28 @@ def entropy_change(
     return -((surprise + probs * entropy) * logit_step).sum(-1)
 
 
+def entropy_discriminator(
+    log_probs: Float[Tensor, "*shape"], entropy: Float[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
+    """``S = pi (log pi + H)``: minus the change of entropy, in nats, by raising the token's logit by one unit.
+
+    To first order. It sums to 0 over the vocabulary and has the sign of ``pi - exp(-H)``.
+
+    Args:
+        log_probs: log-probabilities of the tokens.
+        entropy: entropy at their positions, in nats.
+
+    References:
+        Wang et al., On the Entropy Dynamics in Reinforcement Fine-Tuning of Large Language Models, arXiv 2602.03392.
+
+    Examples:
+        >>> import torch
+        >>> entropy_discriminator(torch.tensor([0.8, 0.2]).log(), torch.tensor(0.500402))
+        tensor([ 0.2218, -0.2218])
+    """
+    return log_probs.exp() * (log_probs + entropy)
+
+
 def token_entropy_change(
     log_probs: Float[Tensor, "*shape"],
     entropy: Float[Tensor, "*shape"],
@@ -80,10 +102,9 @@ def token_entropy_change(
         >>> token_entropy_change(p.log(), H, torch.ones(2), torch.full((2,), 0.133084))
         tensor([-0.0887,  0.3549])
     """
-    probs = log_probs.exp()
-    discriminator = probs * (log_probs + entropy)
+    discriminator = entropy_discriminator(log_probs, entropy)
     if probability_covariance is None:
-        return -weight * discriminator * (1 - probs)
+        return -weight * discriminator * (1 - log_probs.exp())
     return -weight * (discriminator - probability_covariance)
 
 

@@ -32,5 +32,4 @@ class DropUniformGroups:
 
     def __call__(self, batch: TokenBatch) -> Bool[Tensor, "batch"]:
         """True for the rows to keep."""
-        rewards = batch.rewards if batch.raw_rewards is None else batch.raw_rewards
-        return group_moments(rewards, batch.group_ids).std > self.tolerance
+        return group_moments(batch.outcome_rewards, batch.group_ids).std > self.tolerance

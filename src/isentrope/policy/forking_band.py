@@ -12,6 +12,11 @@ from isentrope.policy.controllers import Number
 from isentrope.policy.selection import row_quantile
 
 
+def _mean_over_chosen(batch: TokenBatch, term: Float[Tensor, "batch time"]) -> Float[Tensor, ""]:
+    """The rows' contribution to the window's mean of a token term over the tokens that the selection kept."""
+    return torch.where(batch.chosen, term, 0).sum() / batch.totals["loss_tokens"].clamp_min(1)
+
+
 @dataclass(frozen=True)
 class ForkingEntropyBand:
     """Keeps the entropy of the selected tokens inside a band: adds a hinge on either side.
@@ -67,7 +72,7 @@ class ForkingEntropyBand:
         assert batch.entropy is not None
         low, high = prepared[:, :1], prepared[:, 1:]
         hinge = self.high_weight * (batch.entropy - high).relu() + self.low_weight * (low - batch.entropy).relu()
-        return torch.where(batch.chosen, hinge, 0).sum() / batch.totals["loss_tokens"].clamp_min(1)
+        return _mean_over_chosen(batch, hinge)
 
 
 @dataclass(frozen=True)
@@ -102,4 +107,4 @@ class OnSelected:
 
     def __call__(self, batch: TokenBatch) -> Float[Tensor, ""]:
         """The rows' contribution to the mean over selected tokens."""
-        return torch.where(batch.chosen, self.term(batch), 0).sum() / batch.totals["loss_tokens"].clamp_min(1)
+        return _mean_over_chosen(batch, self.term(batch))

@@ -1,7 +1,7 @@
 """HICRA: credit for planning. Tokens of strategic phrases count more; the variety of phrases is an entropy of its own."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,17 +36,11 @@ def gram_matches(
         >>> {gram: starts.tolist() for gram, starts in matches.items()}
         {(5, 5): [[True, True, False, False]]}
     """
-    unique = _checked("gram_matches", grams)
-    width = token_ids.shape[1]
     found = {}
-    for length in sorted({len(gram) for gram in unique}):
-        table = sorted(gram for gram in unique if len(gram) == length)
-        if length > width:
-            continue
-        index = _table_index(token_ids, mask, torch.tensor(table, device=token_ids.device))
+    for table, index in _spelled(token_ids, mask, _checked("gram_matches", grams)):
         for i in index[index >= 0].unique().tolist():
             starts = torch.zeros_like(mask)
-            starts[:, : width - length + 1] = index == i
+            starts[:, : index.shape[1]] = index == i
             found[table[i]] = starts
     return found
 
@@ -70,14 +64,10 @@ def covered_by_grams(
         >>> covered_by_grams(ids, torch.ones_like(ids, dtype=torch.bool), [(1, 2), (2, 3)])
         tensor([[ True,  True,  True, False]])
     """
-    unique = _checked("covered_by_grams", grams)
-    width = token_ids.shape[1]
     covered = torch.zeros_like(mask)
-    for length in {len(gram) for gram in unique if len(gram) <= width}:
-        table = torch.tensor(sorted(gram for gram in unique if len(gram) == length), device=token_ids.device)
-        starts = _table_index(token_ids, mask, table) >= 0
-        for offset in range(length):
-            covered[:, offset : width - length + 1 + offset] |= starts
+    for table, index in _spelled(token_ids, mask, _checked("covered_by_grams", grams)):
+        for offset in range(len(table[0])):
+            covered[:, offset : index.shape[1] + offset] |= index >= 0
     return covered
 
 
@@ -182,6 +172,16 @@ def _checked(name: str, grams: Collection[Gram]) -> set[tuple[int, ...]]:
         if not gram or not all(isinstance(token, int) and token >= 0 for token in gram):
             raise ValueError(f"{name}: a gram must be a non-empty tuple of token ids, got {gram!r}")
     return unique
+
+
+def _spelled(
+    token_ids: Int[Tensor, "batch time"], mask: Bool[Tensor, "batch time"], grams: set[tuple[int, ...]]
+) -> Iterator[tuple[list[tuple[int, ...]], Int[Tensor, "batch starts"]]]:
+    """The grams of each length that fits, with the place in them of the gram that the tokens spell at each start."""
+    for length in sorted({len(gram) for gram in grams}):
+        if length <= token_ids.shape[1]:
+            table = sorted(gram for gram in grams if len(gram) == length)
+            yield table, _table_index(token_ids, mask, torch.tensor(table, device=token_ids.device))
 
 
 def _table_index(

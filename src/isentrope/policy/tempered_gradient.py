@@ -126,9 +126,8 @@ class TemperedGradient:
 
     def prepare(self, batch: TokenBatch, generator: torch.Generator) -> Float[Tensor, "batch"]:
         """The weight of each response: 1 over the share of correct ones, or 0."""
-        rewards = batch.rewards if batch.raw_rewards is None else batch.raw_rewards
         present = batch.mask.any(-1)
-        correct = ((rewards > self.correct_above) & present).to(rewards.dtype)
+        correct = ((batch.outcome_rewards > self.correct_above) & present).to(batch.rewards.dtype)
         return correct * present.sum() / correct.sum().clamp_min(1)
 
     def __call__(self, batch: TokenBatch, prepared: Float[Tensor, "batch"]) -> Float[Tensor, "batch time"]:
