@@ -1,12 +1,14 @@
 """Sampling completions from a policy, and scoring them again with gradient.
 
 `sample` draws completions and records, at each generated token, the log-probability and the entropy of the distribution
-it was drawn from. `score` computes the same numbers once more, differentiably, from hidden states at the generated
+it was drawn from. A completion may begin with tokens that are given, and an environment may write into it: tokens of the
+environment are read, but the policy did not choose them. `score` computes the same numbers once more, differentiably, from hidden states at the generated
 positions only. Both divide logits by the same temperature before anything else, so importance ratios are one at the
 start of an update and an entropy is always that of the distribution that acted.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from isentrope.lab.models import LanguageModel
+from isentrope.lab.tokenizer import Tokenizer
 from isentrope.measures import token_statistics, token_statistics_from_logits
 
 # Logits that exist at the same time while scoring: 16 MB in float32.
@@ -27,13 +30,14 @@ class Rollouts:
 
     Attributes:
         token_ids: left-padded prompts followed by right-padded completions, ``[batch, prompt + time]``.
-        attention_mask: True at prompt tokens and at generated tokens, ``[batch, prompt + time]``.
+        attention_mask: True at prompt tokens and at tokens of the completion, ``[batch, prompt + time]``.
         prompt_length: columns of the prompt block.
-        completion_ids: the completions, ``[batch, time]``.
-        mask: True at generated tokens up to and including the end token, ``[batch, time]``.
-        log_probs: log-probability of each generated token when it was drawn, in nats; 0 outside the mask.
+        completion_ids: the completions, what a tool wrote included, ``[batch, time]``.
+        mask: True at the policy's own tokens up to and including the end token, ``[batch, time]``; False at what a tool
+            wrote.
+        log_probs: log-probability of each token of the policy when it was drawn, in nats; 0 outside the mask.
         entropy: entropy of the distribution it was drawn from, in nats; 0 outside the mask.
-        completions: the completions as text, special tokens left out.
+        completions: the completions as text, what a tool wrote included, special tokens left out.
         temperature: the temperature that all of this was drawn at.
     """
 
@@ -50,6 +54,11 @@ class Rollouts:
     def __len__(self) -> int:
         """Number of completions."""
         return len(self.completions)
+
+    @property
+    def written(self) -> Bool[Tensor, "batch time"]:
+        """True at all tokens of the completions, the policy's own and a tool's."""
+        return self.attention_mask[:, self.prompt_length :]
 
     def rows(self, index: Int[Tensor, " rows"] | Bool[Tensor, " batch"] | Sequence[int] | slice) -> "Rollouts":
         """The rollouts at `index` (integers, a boolean mask or a slice), at unchanged widths."""
@@ -78,6 +87,8 @@ def sample(
     generator: torch.Generator | None = None,
     token_ids: Sequence[Sequence[int]] | None = None,
     greedy: bool = False,
+    prefixes: Sequence[Sequence[int]] | None = None,
+    tool: Callable[[int, str], str | None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Rollouts:
     """Draw one completion for each prompt from softmax(logits / temperature).
@@ -89,12 +100,17 @@ def sample(
     Args:
         model: the policy.
         prompts: one prompt a completion; repeat a prompt to draw from it again.
-        max_new_tokens: completions that have not ended are cut here.
+        max_new_tokens: completions that have not ended are cut here; prefixes and a tool's tokens count.
         temperature: divides the logits.
         generator: source of randomness (a CPU generator); needed unless `greedy`.
         token_ids: the prompts as token ids, for prompts that are encoded already; `prompts` may then be empty.
         greedy: take the most probable token instead of drawing; log-probabilities and entropies stay those of the
             distribution at `temperature`.
+        prefixes: token ids that each completion begins with; they count as the policy's own, with the log-probabilities
+            and entropies that it gives them. With what a completion of the same seed began with, the rest repeats it.
+        tool: called with (row, text of its completion so far) after each token of the policy but the end; the text that
+            it returns is written next, as tokens outside the mask. Within a prefix, its answers must be those that the
+            prefix holds.
         progress: called with (positions done, `max_new_tokens`) after each position.
 
     Returns:
@@ -102,7 +118,8 @@ def sample(
 
     Raises:
         ValueError: if there is no prompt, a prompt has no token, `temperature` or `max_new_tokens` is not positive, a
-            generator is missing, or the model's logits are not numbers.
+            generator is missing, a prefix is too long, goes on after its end or contradicts the tool, or the model's
+            logits are not numbers.
 
     Examples:
         >>> from isentrope.lab.tiny import TinyTransformer
@@ -120,6 +137,8 @@ def sample(
     empty = next((row for row, ids in enumerate(encoded) if not len(ids)), None)
     if empty is not None:
         raise ValueError(f"prompts: prompt {empty} has no token")
+    if prefixes is not None:
+        _check_prefixes(prefixes, len(encoded), max_new_tokens, model.tokenizer.eos_id)
     device, batch, tokenizer = model.device, len(encoded), model.tokenizer
 
     distinct: dict[tuple[int, ...], int] = {}
@@ -141,8 +160,10 @@ def sample(
                 device, non_blocking=True
             )
         )
+        script = None if prefixes is None and tool is None else _Script(prefixes or [()] * batch, tool, tokenizer)
         drawn = torch.full((batch, max_new_tokens), tokenizer.pad_id, dtype=torch.long, device=device)
-        mask = torch.zeros(batch, max_new_tokens, dtype=torch.bool, device=device)
+        written = torch.zeros(batch, max_new_tokens, dtype=torch.bool, device=device)
+        mask = written if script is None else written.clone()
         log_probs = torch.zeros(batch, max_new_tokens, device=device)
         entropy = torch.zeros(batch, max_new_tokens, device=device)
 
@@ -154,8 +175,13 @@ def sample(
             distribution = log_distribution.exp()
             token = log_distribution.argmax(-1) if uniform is None else _invert(distribution, uniform[rows, time])
             alive = rows[running]
+            if script is None:
+                written[alive, time] = True
+            else:
+                token, own = script.play(rows, token, running)
+                written[alive, time] = True
+                mask[alive, time] = own[running]
             drawn[alive, time] = token[running]
-            mask[alive, time] = True
             log_probs[alive, time] = log_distribution.gather(-1, token[:, None])[:, 0][running]
             # An impossible token has log-probability -inf and contributes nothing.
             entropy[alive, time] = -torch.where(distribution > 0, distribution * log_distribution, 0.0).sum(-1)[running]
@@ -175,24 +201,76 @@ def sample(
         model.train(training)
 
     length = time + 1
-    drawn, mask = drawn[:, :length], mask[:, :length]
-    broken = (mask & ~log_probs[:, :length].isfinite()).nonzero()
+    drawn, written, mask = drawn[:, :length], written[:, :length], mask[:, :length]
+    log_probs, entropy = log_probs[:, :length], entropy[:, :length]
+    if script is not None:
+        log_probs, entropy = log_probs.masked_fill(~mask, 0), entropy.masked_fill(~mask, 0)
+    broken = (mask & ~log_probs.isfinite()).nonzero()
     if len(broken):
         row, position = broken[0].tolist()
         raise ValueError(
             f"model: its logits are not numbers (prompt {row}, generated token {position}); has its training diverged?"
         )
-    counts = mask.sum(1).tolist()
+    counts = written.sum(1).tolist()
     return Rollouts(
         token_ids=torch.cat((prompt_ids[which], drawn), 1),
-        attention_mask=torch.cat((prompt_mask[which], mask), 1),
+        attention_mask=torch.cat((prompt_mask[which], written), 1),
         prompt_length=prompt_ids.shape[1],
         completion_ids=drawn,
         mask=mask,
-        log_probs=log_probs[:, :length],
-        entropy=entropy[:, :length],
+        log_probs=log_probs,
+        entropy=entropy,
         completions=[tokenizer.decode(ids[:count]) for ids, count in zip(drawn.tolist(), counts, strict=True)],
         temperature=temperature,
+    )
+
+
+def join(pieces: Sequence[Rollouts], *, pad_id: int = 0) -> Rollouts:
+    """The rollouts of several `sample` calls as one batch, padded to common widths.
+
+    Args:
+        pieces: rollouts at one temperature.
+        pad_id: id that fills the new positions.
+
+    Returns:
+        All rows in order: prompts padded on the left, completions on the right.
+
+    Raises:
+        ValueError: if there is no piece, or their temperatures differ.
+
+    Examples:
+        >>> from isentrope.lab.tiny import TinyTransformer
+        >>> model = TinyTransformer(width=16, layers=1, heads=2)
+        >>> draw = lambda prompt: sample(model, [prompt], max_new_tokens=2, greedy=True)
+        >>> join([draw("1+2="), draw("7=")]).token_ids.shape
+        torch.Size([2, 6])
+    """
+    if not pieces:
+        raise ValueError("pieces: at least one is needed")
+    temperatures = {piece.temperature for piece in pieces}
+    if len(temperatures) > 1:
+        raise ValueError(f"pieces: all must be of one temperature (got {', '.join(map(str, sorted(temperatures)))})")
+    prompt = max(piece.prompt_length for piece in pieces)
+    time = max(piece.mask.shape[1] for piece in pieces)
+
+    def joined(name: str, fill: float) -> Tensor:
+        padded = []
+        for piece in pieces:
+            left = prompt - piece.prompt_length if name in ("token_ids", "attention_mask") else 0
+            right = time - piece.mask.shape[1]
+            padded.append(torch.nn.functional.pad(getattr(piece, name), (left, right), value=fill))
+        return torch.cat(padded)
+
+    return Rollouts(
+        token_ids=joined("token_ids", pad_id),
+        attention_mask=joined("attention_mask", False),
+        prompt_length=prompt,
+        completion_ids=joined("completion_ids", pad_id),
+        mask=joined("mask", False),
+        log_probs=joined("log_probs", 0.0),
+        entropy=joined("entropy", 0.0),
+        completions=[text for piece in pieces for text in piece.completions],
+        temperature=pieces[0].temperature,
     )
 
 
@@ -263,7 +341,7 @@ def score(
     """
     mask = rollouts.mask
     first, prompt = _first_column(rollouts.attention_mask), rollouts.prompt_length
-    length = int(mask.any(0).sum())
+    length = _last_column(mask) + 1
     read = slice(first, prompt + length - 1)  # the last token predicts nothing that was generated
     hidden = model.hidden(rollouts.token_ids[:, read], rollouts.attention_mask[:, read])
     hidden = hidden[:, prompt - first - 1 :][mask[:, :length]]
@@ -307,6 +385,55 @@ def _check_sampling(max_new_tokens: int, temperature: float, generator: torch.Ge
         raise ValueError("generator: a torch.Generator is needed to draw tokens; pass greedy=True to draw none")
 
 
+def _check_prefixes(prefixes: Sequence[Sequence[int]], batch: int, max_new_tokens: int, eos_id: int) -> None:
+    if len(prefixes) != batch:
+        raise ValueError(f"prefixes: one is needed for each of the {batch} prompts (got {len(prefixes)})")
+    for row, prefix in enumerate(prefixes):
+        if len(prefix) > max_new_tokens:
+            raise ValueError(
+                f"prefixes: prefix {row} has {len(prefix)} tokens, more than max_new_tokens = {max_new_tokens}"
+            )
+        if eos_id in list(prefix)[:-1]:
+            raise ValueError(f"prefixes: prefix {row} goes on after its end token")
+
+
+class _Script:
+    """The tokens that are not drawn: prefixes, and what the tool answers."""
+
+    def __init__(
+        self,
+        prefixes: Sequence[Sequence[int]],
+        tool: Callable[[int, str], str | None] | None,
+        tokenizer: Tokenizer,
+    ) -> None:
+        self._tool, self._tokenizer = tool, tokenizer
+        self._given = [deque(map(int, prefix)) for prefix in prefixes]
+        self._answer: list[deque[int]] = [deque() for _ in prefixes]
+        self._text: list[list[int]] = [[] for _ in prefixes]
+
+    def play(self, rows: Tensor, drawn: Tensor, running: Tensor) -> tuple[Tensor, Tensor]:
+        """The tokens that these rows go on with, and whether each is the policy's own."""
+        tokens, own = drawn.tolist(), [True] * len(drawn)
+        for index, (row, runs) in enumerate(zip(rows.tolist(), running.tolist(), strict=True)):
+            if runs:
+                tokens[index], own[index] = self._next(row, tokens[index])
+        return torch.tensor(tokens, device=drawn.device), torch.tensor(own, device=drawn.device)
+
+    def _next(self, row: int, drawn: int) -> tuple[int, bool]:
+        given, answer, text = self._given[row], self._answer[row], self._text[row]
+        own = not answer
+        token = answer.popleft() if answer else given.popleft() if given else drawn
+        if not own and given and given.popleft() != token:
+            raise ValueError(
+                f"prefixes: prefix {row} contradicts the tool, which answers {self._tokenizer.tokens([token])[0]!r} "
+                f"at token {len(text)}"
+            )
+        text.append(token)
+        if own and self._tool is not None and token != self._tokenizer.eos_id:
+            answer.extend(self._tokenizer.encode(self._tool(row, self._tokenizer.decode(text)) or ""))
+        return token, own
+
+
 def _left_padded(sequences: list[tuple[int, ...]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
     length = max(len(ids) for ids in sequences)
     token_ids = torch.tensor([[pad_id] * (length - len(ids)) + list(ids) for ids in sequences], device=device)
@@ -319,6 +446,11 @@ def _invert(distribution: Tensor, uniform: Tensor) -> Tensor:
     cumulative = distribution.cumsum(-1, dtype=torch.float64)
     threshold = (uniform * cumulative[:, -1])[:, None]
     return torch.searchsorted(cumulative, threshold, right=True)[:, 0].clamp_(max=distribution.shape[-1] - 1)
+
+
+def _last_column(mask: Tensor) -> int:
+    """The last column with a token of the policy; -1 if there is none."""
+    return int((mask.any(0) * torch.arange(1, mask.shape[1] + 1, device=mask.device)).max()) - 1
 
 
 def _first_column(attention_mask: Tensor) -> int:

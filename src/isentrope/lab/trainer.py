@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isentrope.lab.collection import collect
 from isentrope.lab.evaluation import Evaluation, evaluate
 from isentrope.lab.models import LanguageModel
 from isentrope.lab.probe import EntropyProbe
-from isentrope.lab.rollouts import Rollouts, sample, score
+from isentrope.lab.rollouts import Rollouts, score
 from isentrope.lab.tasks import Problem, Task
 from isentrope.policy import Objective, RolloutPlan, State, Tally, TokenBatch
 from isentrope.policy.dynamics import entropy_drivers
@@ -204,28 +205,15 @@ class Trainer:
         settings = self.settings
         seed = _derived(settings.seed, "problems", self.step_count)
         problems = self.task.problems("train", settings.prompts_per_step, seed)
-        repeated = [problem for problem in problems for _ in range(plan.group_size)]
-        rollouts = sample(
+        rollouts, batch = collect(
             self.model,
-            [problem.prompt for problem in repeated],
-            max_new_tokens=self.max_new_tokens,
-            temperature=plan.temperature,
+            self.task,
+            problems,
+            plan,
             generator=torch.Generator().manual_seed(_derived(settings.seed, "rollouts", self.step_count)),
+            max_new_tokens=self.max_new_tokens,
         )
-        rewards = torch.tensor(
-            [self.task.reward(p, text) for p, text in zip(repeated, rollouts.completions, strict=True)],
-            dtype=torch.float32,
-            device=rollouts.mask.device,
-        )
-        self.last_rollouts, self.last_rewards = rollouts, rewards
-        batch = TokenBatch(
-            mask=rollouts.mask,
-            rewards=rewards,
-            group_ids=torch.arange(len(problems), device=rewards.device).repeat_interleave(plan.group_size),
-            old_log_probs=rollouts.log_probs,
-            old_entropy=rollouts.entropy,
-            token_ids=rollouts.completion_ids,
-        )
+        self.last_rollouts, self.last_rewards = rollouts, batch.rewards
         if "reference" in self.objective.needs:
             assert self.reference is not None
             reference = self._in_pieces(self.reference, rollouts, plan.temperature, ("log_probs",))

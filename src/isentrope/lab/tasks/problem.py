@@ -58,6 +58,36 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
+class UsesTool(Protocol):
+    """A task whose policy may call a tool; `isinstance` tells."""
+
+    def tool(self, problem: Problem, text: str) -> str | None:
+        """What the tool writes after a completion has come to `text`, of which the policy wrote the last token.
+
+        It depends on `problem` and `text` alone, so that a completion can be read again.
+        """
+        ...
+
+
+@runtime_checkable
+class HasPhases(Protocol):
+    """A task whose completions think before they answer; `isinstance` tells."""
+
+    def thinking(self, problem: Problem, completion: str) -> int:
+        """How many characters come before the answer; all of them where it is never given."""
+        ...
+
+
+@runtime_checkable
+class HasAnswers(Protocol):
+    """A task that finds the answer in a completion; `isinstance` tells. Elsewhere the completion is the answer."""
+
+    def answer(self, problem: Problem, completion: str) -> str | None:
+        """The answer, or None where none is given; equal answers are equal texts."""
+        ...
+
+
 def split_of(key: str) -> Split:
     """The split that a problem belongs to, by a hash of its canonical form; one in five is a test problem.
 

@@ -1,0 +1,188 @@
+"""From problems to a training batch: completions are drawn, rewarded, and told apart into turns, phases and answers."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from isentrope.lab.models import LanguageModel
+from isentrope.lab.rollouts import Rollouts, sample
+from isentrope.lab.tasks.problem import HasAnswers, HasPhases, Problem, Task, UsesTool
+from isentrope.lab.tokenizer import Tokenizer
+from isentrope.policy import RolloutPlan, TokenBatch
+
+
+def collect(
+    model: LanguageModel,
+    task: Task,
+    problems: Sequence[Problem],
+    plan: RolloutPlan,
+    *,
+    generator: torch.Generator,
+    max_new_tokens: int | None = None,
+) -> tuple[Rollouts, TokenBatch]:
+    """Draw and reward a group of completions for each problem, as `plan` says.
+
+    Args:
+        model: the policy.
+        task: the verifier.
+        problems: one a group.
+        plan: how many completions, at which temperature.
+        generator: source of randomness.
+        max_new_tokens: longest completion; the task's own if None.
+
+    Returns:
+        The rollouts and the batch, group after group.
+
+    Raises:
+        ValueError: if there is no problem.
+
+    Examples:
+        >>> from isentrope.lab import Addition, TinyTransformer
+        >>> model, task = TinyTransformer(width=16, layers=1, heads=2), Addition()
+        >>> problems = task.problems("train", 2)
+        >>> _, batch = collect(model, task, problems, RolloutPlan(group_size=3), generator=torch.Generator())
+        >>> batch.group_ids
+        tensor([0, 0, 0, 1, 1, 1])
+    """
+    repeated = [problem for problem in problems for _ in range(plan.group_size)]
+    rollouts = draw(
+        model,
+        task,
+        repeated,
+        temperature=plan.temperature,
+        generator=generator,
+        max_new_tokens=max_new_tokens,
+    )
+    return rollouts, to_batch(model.tokenizer, task, repeated, rollouts, plan.group_size)
+
+
+def draw(
+    model: LanguageModel,
+    task: Task,
+    problems: Sequence[Problem],
+    *,
+    temperature: float = 1.0,
+    generator: torch.Generator,
+    max_new_tokens: int | None = None,
+    prefixes: Sequence[Sequence[int]] | None = None,
+) -> Rollouts:
+    """One completion for each problem; where the task has a tool, it answers. Repeat a problem to draw from it again.
+
+    Args:
+        model: the policy.
+        task: whose tool answers.
+        problems: one a completion.
+        temperature: sampling temperature.
+        generator: source of randomness.
+        max_new_tokens: longest completion; the task's own if None.
+        prefixes: token ids that each completion begins with, see `sample`.
+
+    Returns:
+        The rollouts.
+    """
+    uses_tool = isinstance(task, UsesTool)
+    return sample(
+        model,
+        [problem.prompt for problem in problems],
+        max_new_tokens=max_new_tokens or task.max_new_tokens,
+        temperature=temperature,
+        generator=generator,
+        prefixes=prefixes,
+        tool=(lambda row, text: task.tool(problems[row], text)) if uses_tool else None,
+    )
+
+
+def to_batch(
+    tokenizer: Tokenizer,
+    task: Task,
+    problems: Sequence[Problem],
+    rollouts: Rollouts,
+    group: int | Int[Tensor, " batch"],
+) -> TokenBatch:
+    """Rewarded rollouts as an objective reads them.
+
+    ``extras`` holds, whatever the task: ``turn`` ``[B, T]``, the number of tool answers before each token of the policy,
+    -1 elsewhere; ``thinking`` ``[B, T]``, true at the policy's tokens before its answer, nowhere where the task has no
+    phases; ``answer`` ``[B]``, equal for equal answers, -1 for none.
+
+    Args:
+        tokenizer: the policy's.
+        task: the verifier.
+        problems: one a rollout.
+        rollouts: the completions.
+        group: size of the groups, which then follow one another, or the group id of each rollout.
+
+    Returns:
+        The batch.
+    """
+    if len(problems) != len(rollouts):
+        raise ValueError(f"problems: one is needed for each of the {len(rollouts)} rollouts (got {len(problems)})")
+    device = rollouts.mask.device
+    rewards = [task.reward(problem, text) for problem, text in zip(problems, rollouts.completions, strict=True)]
+    return TokenBatch(
+        mask=rollouts.mask,
+        rewards=torch.tensor(rewards, dtype=torch.float32, device=device),
+        group_ids=torch.arange(len(problems), device=device) // group if isinstance(group, int) else group,
+        old_log_probs=rollouts.log_probs,
+        old_entropy=rollouts.entropy,
+        token_ids=rollouts.completion_ids,
+        extras={
+            "turn": turns(rollouts),
+            "thinking": _thinking(tokenizer, task, problems, rollouts),
+            "answer": _answers(task, problems, rollouts.completions).to(device),
+        },
+    )
+
+
+def turns(rollouts: Rollouts) -> Int[Tensor, "batch time"]:
+    """How often a tool has answered before each token of the policy; -1 at all other positions."""
+    answering = rollouts.written & ~rollouts.mask
+    begins = answering.clone()
+    begins[:, 1:] &= ~answering[:, :-1]
+    return torch.where(rollouts.mask, begins.cumsum(1), -1)
+
+
+def _thinking(
+    tokenizer: Tokenizer, task: Task, problems: Sequence[Problem], rollouts: Rollouts
+) -> Bool[Tensor, "batch time"]:
+    if not isinstance(task, HasPhases):
+        return torch.zeros_like(rollouts.mask)
+    ends = torch.tensor(
+        [
+            _tokens_within(tokenizer, ids[:count], task.thinking(problem, text))
+            for ids, count, problem, text in zip(
+                rollouts.completion_ids.tolist(),
+                rollouts.written.sum(1).tolist(),
+                problems,
+                rollouts.completions,
+                strict=True,
+            )
+        ]
+    )
+    time = torch.arange(rollouts.mask.shape[1])
+    return rollouts.mask & (time < ends[:, None]).to(rollouts.mask.device)
+
+
+def _tokens_within(tokenizer: Tokenizer, token_ids: list[int], characters: int) -> int:
+    """How many of the first tokens make a text of at most so many characters."""
+    fits, fails = 0, len(token_ids) + 1
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
+        if len(tokenizer.decode(token_ids[:middle])) <= characters:
+            fits = middle
+        else:
+            fails = middle
+    return fits
+
+
+def _answers(task: Task, problems: Sequence[Problem], completions: Sequence[str]) -> Int[Tensor, " batch"]:
+    if isinstance(task, HasAnswers):
+        answers = [task.answer(problem, text) for problem, text in zip(problems, completions, strict=True)]
+    else:
+        answers = [text or None for text in completions]
+    numbers: dict[str, int] = {}
+    return torch.tensor(
+        [-1 if answer is None else numbers.setdefault(answer, len(numbers)) for answer in answers], dtype=torch.long
+    )
