@@ -58,6 +58,8 @@ RECIPES = {
     "epo": recipes.epo(coefficient=0.1, low=0.9, high=1.1, penalty=0.5),
     "epo published": recipes.epo(coefficient=0.1, low=0.9, high=1.1, penalty=0.5, shape="indicator"),
     "aer": recipes.aer().with_(regularizers=DifficultyEntropyBonus(0.3)),
+    "ares": recipes.ares(window=1, kl_coefficient=0.3),
+    "ares published": recipes.ares(reasoning_tokens=[0, 1], window=1, published=True),
     "dual_entropy": recipes.dual_entropy(target=1.0, initial=0.1),
     "dcpo": recipes.dcpo(target=0.5),
     "spine": recipes.spine(fraction=0.5, high_weight=0.3, low_weight=0.2, kl_coefficient=0.1),
@@ -202,6 +204,7 @@ def test_the_order_of_rows_does_not_matter(name):
         (recipes.siren(coefficient=0.0), recipes.dr_grpo(epsilon=0.28)),
         (recipes.epo(coefficient=0.0), recipes.grpo().with_(aggregation=recipes.dapo().aggregation)),
         (recipes.aer(largest=0.0), recipes.grpo().with_(aggregation=recipes.dapo().aggregation)),
+        (recipes.ares(gain=0, kl_coefficient=0), recipes.dapo().with_(surrogate=ClippedRatio(0.2, 0.3, 3.0))),
         (recipes.dual_entropy(target=1.0, rate=0.0, initial=0.1), recipes.entropy_bonus(0.1)),
         (recipes.dcpo(target=0.5, largest=0.0), recipes.grpo()),
         (

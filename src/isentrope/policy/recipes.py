@@ -19,6 +19,8 @@ from isentrope.policy.anchored_entropy import AnchoredPeakEntropy
 from isentrope.policy.conditional_advantage import ConditionalAdvantage
 from isentrope.policy.controllers import DeadBand, DualVariable, FractionOfInitial, Linear, Number, ProportionalIntegral
 from isentrope.policy.difficulty_entropy import BelowPivot, DifficultyEntropyBonus
+from isentrope.policy.difficulty_kl import DifficultyKL
+from isentrope.policy.difficulty_reward import HierarchicalEntropyReward
 from isentrope.policy.discriminator_clip import BatchDiscriminatorClip, VocabularyDiscriminatorClip
 from isentrope.policy.entropy_activation import EntropyActivation, RescaledByActivation
 from isentrope.policy.entropy_aware_advantage import EntropyAwareAdvantage
@@ -48,6 +50,7 @@ from isentrope.policy.surrogates import ClippedRatio, SequenceRatio, UnclippedRa
 from isentrope.policy.tempered_gradient import Distance, Switch, TemperedGradient
 from isentrope.policy.turn_entropy import PhaseWeight, TurnEntropySmoothing
 from isentrope.policy.weights import CovarianceBetween, DropRandom, KeepOnly, TopCovariance
+from isentrope.policy.window_entropy import UncertainWindows
 
 
 def grpo(epsilon: float = 0.2, kl_coefficient: float = 0.0) -> Objective:
@@ -373,6 +376,33 @@ def aer(fraction: float = 0.4, rate: float = 0.005, largest: float = 0.05, pivot
     """
     bonus = DifficultyEntropyBonus(FractionOfInitial(fraction, rate, largest), BelowPivot(pivot))
     return grpo().with_(name="aer", aggregation=token_mean).adding(regularizers=bonus, papers="aer")
+
+
+def ares(
+    reasoning_tokens: Collection[int] | None = None,
+    gain: float = 0.5,
+    kl_coefficient: float = 0.01,
+    window: int = 4,
+    published: bool = False,
+) -> Objective:
+    """ARES, whose objective is one of three called AEPO (arXiv 2510.08457): uncertain passages rewarded by difficulty.
+
+    GRPO whose reward grows or falls with the number of passages of high entropy in a response, by whether its prompt is
+    easy, medium or hard; groups of equal rewards dropped, and a KL term whose coefficient adapts in each of the three.
+    ``gain`` and ``kl_coefficient`` 0 leave DAPO. ``published=True`` takes a batch's own mean as the target for the number,
+    so that gains do not move, and moves the KL coefficients as slowly as the published code. Its branching of rollouts
+    is the host's work.
+    """
+    tokens = None if reasoning_tokens is None else frozenset(reasoning_tokens)
+    counter = UncertainWindows(window, tokens)
+    slow = {"smooth_error": True, "interval": 100} if published else {}
+    return dapo().with_(
+        name="ares",
+        reward=HierarchicalEntropyReward(counter, gain, published=published),
+        surrogate=ClippedRatio(0.2, 0.3, dual_clip=3.0),
+        regularizers=(DifficultyKL(kl_coefficient, counter, **slow),) if kl_coefficient else (),
+        papers=("ares", "dapo", "grpo"),
+    )
 
 
 def dual_entropy(
