@@ -39,3 +39,15 @@ def test_an_unknown_recipe_suggests_a_near_one(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["recipes", "clip_conv"])
     assert "did you mean 'clip_cov'?" in capsys.readouterr().err
+
+
+def test_a_combination_says_what_each_brings_in(capsys):
+    main(["recipes", "dapo + qae + entropic(target=0.6)"])
+    shown = capsys.readouterr().out
+    assert "qae differs from dapo in advantage" in shown
+    assert "entropic differs from grpo in regularizers" in shown
+    assert "target=0.6" in shown
+    main(["recipes", "clip_cov + era", "--json"])
+    described = json.loads(capsys.readouterr().out)
+    assert described["papers"] == ["2505.22617", "2402.03300", "2510.08549"]
+    assert {"slot", "part", "description"} == described["parts"][0].keys()

@@ -25,7 +25,8 @@ def recipes(name: str | None = None, *, json: bool = False) -> None:
     """List the recipes, or explain one: what it computes, where it acts, its settings and its papers.
 
     Every recipe is an objective made of parts in slots. The list says in which slots a recipe differs from GRPO. A recipe
-    is given its settings in parentheses, here and in `isentrope train` and `isentrope compare`.
+    is given its settings in parentheses, here and in `isentrope train` and `isentrope compare`. Recipes joined by `+` are
+    combined: the first as it is, with what each of the others changes against the plain recipe that it is made from.
 
     Examples:
 
@@ -33,47 +34,69 @@ def recipes(name: str | None = None, *, json: bool = False) -> None:
     isentrope recipes
     isentrope recipes clip_cov
     isentrope recipes "clip_cov(fraction=0.02)"
+    isentrope recipes "dapo + qae + entropic(target=0.6)"
     isentrope recipes --json | jq '.[].name'
     ```
 
     Parameters
     ----------
     name
-        The recipe to explain, with settings in parentheses if wanted.
+        The recipe to explain, with settings in parentheses if wanted, or several joined by `+`.
     json
         Print JSON instead.
     """
     if name is None:
-        listed = [_description(recipe, make) for recipe, make in known.names().items()]
         if json:
-            print(json_format.dumps(listed, indent=2, ensure_ascii=False))
+            print(json_format.dumps(listed(), indent=2, ensure_ascii=False))
         else:
-            _print_list(listed)
+            _print_list(listed())
         return
     objective = _example(name)
-    make = known.names()[name.partition("(")[0].strip()]
+    makers = [known.names()[each] for each, _ in known.parsed(name)]
     if json:
         parts = [{"slot": slot, "part": _shown(part), "description": _text(part)} for slot, part in _parts(objective)]
-        described = _description(make.__name__, make) | {"documentation": inspect.getdoc(make), "parts": parts}
-        print(json_format.dumps(described, indent=2, ensure_ascii=False))
+        if len(makers) == 1:
+            described = _description(makers[0].__name__, makers[0]) | {"documentation": inspect.getdoc(makers[0])}
+        else:
+            described = {"name": objective.name, "slots": _slots(objective), "needs": sorted(objective.needs)}
+            described |= {"papers": [paper.arxiv for paper in _papers(objective)]}
+        print(json_format.dumps(described | {"parts": parts}, indent=2, ensure_ascii=False))
+        return
+    console = Console(highlight=False)
+    if len(makers) == 1:
+        _print_heading(console, makers[0])
     else:
-        _print_one(make, objective)
+        _print_combination(console, name)
+    _print_parts(console, objective)
+
+
+def listed() -> list[dict[str, Any]]:
+    """All recipes as `isentrope recipes --json` prints them."""
+    return [_description(name, make) for name, make in known.names().items()]
 
 
 def _example(text: str) -> Objective:
     """The recipe that a text names, with a placeholder for what it needs and the text leaves open."""
-    name = text.partition("(")[0].strip()
-    make = known.names().get(name)
-    parameters = inspect.signature(make).parameters.values() if make else ()
-    return known.named(text, **{p.name: _PLACEHOLDER for p in parameters if p.default is p.empty})
+    needed = {
+        parameter.name
+        for name, _ in known.parsed(text)
+        for parameter in inspect.signature(known.names()[name]).parameters.values()
+        if parameter.default is parameter.empty
+    }
+    return known.named(text, **dict.fromkeys(needed, _PLACEHOLDER))
+
+
+def _slots(objective: Objective) -> list[str]:
+    """Where an objective differs from GRPO."""
+    baseline = known.grpo()
+    return [slot for slot in _SLOTS if getattr(objective, slot) != getattr(baseline, slot)]
 
 
 def _description(name: str, make: Callable[..., Objective]) -> dict[str, Any]:
-    objective, baseline = _example(name), known.grpo()
-    slots = [slot for slot in _SLOTS if getattr(objective, slot) != getattr(baseline, slot)]
+    objective = _example(name)
     return {
         "name": name,
-        "slots": slots,
+        "slots": _slots(objective),
         "summary": (inspect.getdoc(make) or "").partition("\n")[0],
         "papers": [paper.arxiv for paper in _papers(objective)],
         "settings": {p.name: _default(p) for p in inspect.signature(make).parameters.values()},
@@ -110,25 +133,24 @@ def _text(part: Any) -> str:
     return " ".join(text.split())
 
 
-def _print_list(listed: list[dict[str, Any]]) -> None:
+def _print_list(rows: list[dict[str, Any]]) -> None:
     console = Console()
     if not console.is_terminal:
-        for recipe in listed:
+        for recipe in rows:
             print(recipe["name"], ",".join(recipe["slots"]), recipe["summary"], ",".join(recipe["papers"]), sep="\t")
         return
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("recipe", no_wrap=True)
     table.add_column("differs from GRPO in", overflow="fold", ratio=2)
     table.add_column("", ratio=5)
-    for recipe in listed:
+    for recipe in rows:
         slots = ", ".join(slot.replace("_", " ") for slot in recipe["slots"]) or "[dim]is GRPO[/dim]"
         table.add_row(recipe["name"], slots, escape(recipe["summary"]))
     console.print(table)
     console.print("isentrope recipes NAME explains one", style="dim")
 
 
-def _print_one(make: Callable[..., Objective], objective: Objective) -> None:
-    console = Console(highlight=False)
+def _print_heading(console: Console, make: Callable[..., Objective]) -> None:
     signature = inspect.signature(make)
     settings = ", ".join(
         p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in signature.parameters.values()
@@ -138,6 +160,22 @@ def _print_one(make: Callable[..., Objective], objective: Objective) -> None:
     # Prose is broken where the terminal ends; lists keep their lines.
     flowing = [p if "\n    " in p else " ".join(p.split()) for p in paragraphs]
     console.print(Padding(escape("\n\n".join(flowing)), (1, 0, 1, 2)))
+
+
+def _print_combination(console: Console, text: str) -> None:
+    """What each of several recipes brings in."""
+    calls = known.parsed(text)
+    first, *others = (_example(f"{name}({', '.join(f'{k}={v!r}' for k, v in given.items())})") for name, given in calls)
+    console.print(f"[bold]{escape(text)}[/bold]")
+    console.print(Padding(f"{first.name}, and from the others what each changes:", (1, 0, 0, 2)))
+    for other in others:
+        baseline, changes = known.difference(other)
+        console.print(
+            f"  {other.name} differs from {baseline.name} in {', '.join(changes).replace('_', ' ')}", highlight=False
+        )
+
+
+def _print_parts(console: Console, objective: Objective) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("slot", no_wrap=True)
     table.add_column("part")

@@ -10,6 +10,7 @@ import difflib
 import inspect
 import math
 from collections.abc import Callable, Collection
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal
 
 from isentrope.policy.advantage_scaling import ScaledByCertainty
@@ -682,63 +683,195 @@ def names() -> dict[str, Callable[..., Objective]]:
         if inspect.isfunction(value)
         and value.__module__ == __name__
         and value.__annotations__.get("return") is Objective
-        and name != "named"
+        and name not in ("named", "combined")
     }
 
 
 def named(text: str, **arguments: Any) -> Objective:
-    """The recipe that a text names, such as ``"grpo"`` or ``"clip_cov(fraction=0.02, low=0.5)"``.
+    """The recipe that a text names, such as ``"grpo"``, ``"clip_cov(fraction=0.02)"`` or ``"dapo + qae + entropic"``.
 
     Args:
-        text: a recipe's name, with literal keyword arguments in parentheses if wanted.
-        **arguments: further arguments; those in the text win.
+        text: a recipe's name, with literal keyword arguments in parentheses if wanted; several, joined by ``+``, are
+            `combined`.
+        **arguments: further arguments, for each of the recipes that has them; those in the text win.
 
     Raises:
-        ValueError: for an unknown recipe or argument, saying which there are.
+        ValueError: for an unknown recipe or argument, saying which there are, and for recipes that cannot be combined.
 
     Examples:
         >>> named("clip_cov(fraction=0.02)").token_weight[0].fraction
         0.02
+        >>> named("clip_cov + entropic", target=0.5).name
+        'clip_cov + entropic'
     """
-    name, given = _parsed(text)
     known = names()
-    parameters = inspect.signature(known[name]).parameters
-    merged = arguments | given
-    for argument in merged:
-        if argument not in parameters:
-            takers = [other for other, make in known.items() if argument in inspect.signature(make).parameters]
-            hint = f"; recipes that have one: {', '.join(takers)}" if takers else ""
-            raise ValueError(f"recipe {name} has no {argument!r}, it takes {', '.join(parameters) or 'nothing'}{hint}")
-    missing = [p.name for p in parameters.values() if p.default is p.empty and p.name not in merged]
-    if missing:
-        raise ValueError(f"recipe {name} needs {', '.join(missing)}, as in '{name}({missing[0]}=0.5)'")
-    return known[name](**merged)
+    calls = [(name, given, inspect.signature(known[name]).parameters) for name, given in parsed(text)]
+    for argument in arguments:
+        if not any(argument in parameters for _, _, parameters in calls):
+            raise _no_such_argument(argument, *(name for name, _, _ in calls))
+    made = []
+    for name, given, parameters in calls:
+        for argument in given:
+            if argument not in parameters:
+                raise _no_such_argument(argument, name)
+        merged = {argument: value for argument, value in arguments.items() if argument in parameters} | given
+        missing = [p.name for p in parameters.values() if p.default is p.empty and p.name not in merged]
+        if missing:
+            raise ValueError(f"recipe {name} needs {', '.join(missing)}, as in '{name}({missing[0]}=0.5)'")
+        made.append(known[name](**merged))
+    return combined(*made)
 
 
 def takes(text: str, argument: str) -> bool:
-    """Whether the recipe that a text names takes this argument and the text leaves it open.
+    """Whether a recipe that a text names takes this argument and the text leaves it open.
 
     Examples:
         >>> takes("entropic", "target"), takes("entropic(target=0.5)", "target"), takes("grpo", "target")
         (True, False, False)
+        >>> takes("qae + entropic", "target")
+        True
     """
-    name, given = _parsed(text)
-    return argument in inspect.signature(names()[name]).parameters and argument not in given
-
-
-def _parsed(text: str) -> tuple[str, dict]:
-    try:
-        tree = ast.parse(text, mode="eval").body
-        call = tree if isinstance(tree, ast.Call) else ast.Call(func=tree, args=[], keywords=[])
-        if not isinstance(call.func, ast.Name) or call.args:
-            raise ValueError
-        name = call.func.id
-        given = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, ValueError):
-        raise ValueError(f"recipe: {text!r} must be a name, or like 'clip_cov(fraction=0.02)'") from None
     known = names()
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"recipe: there is no {name!r}; {hint or 'known are'} ({', '.join(known)})")
-    return name, given
+    return any(
+        argument in inspect.signature(known[n]).parameters and argument not in given for n, given in parsed(text)
+    )
+
+
+def parsed(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """The recipes that a text names, each with the arguments that it gives.
+
+    Raises:
+        ValueError: if the text cannot be read, or there is no such recipe.
+
+    Examples:
+        >>> parsed("clip_cov(fraction=0.02) + era")
+        [('clip_cov', {'fraction': 0.02}), ('era', {})]
+    """
+    try:
+        tree, calls = ast.parse(text.strip(), mode="eval").body, []
+        while isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Add):
+            calls.append(_parsed_call(tree.right))
+            tree = tree.left
+        calls.append(_parsed_call(tree))
+    except (SyntaxError, ValueError):
+        raise ValueError(
+            f"recipe: {text!r} must be a name, or like 'clip_cov(fraction=0.02)', or several joined by +"
+        ) from None
+    known = names()
+    for name, _ in calls:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"recipe: there is no {name!r}; {hint or 'known are'} ({', '.join(known)})")
+    return calls[::-1]
+
+
+def difference(objective: Objective) -> tuple[Objective, dict[str, Any]]:
+    """The plain recipe that an objective changes least, and what it changes there.
+
+    The plain recipes are `grpo`, `dr_grpo`, `dapo` and `rloo`; only one whose parts are all kept comes into question, and
+    the first of several that are as near.
+
+    Returns:
+        The plain recipe; and by slot the new part, or in slots of many the added parts.
+
+    Examples:
+        >>> baseline, changes = difference(beyond_80_20(fraction=0.1))
+        >>> baseline.name, changes
+        ('dapo', {'token_weight': (KeepOnly(where=TopEntropy(fraction=0.1)),)})
+    """
+    return min(
+        (
+            (plain, changes)
+            for plain in (grpo(), dr_grpo(), dapo(), rloo())
+            if (changes := _changes(objective, plain)) is not None
+        ),
+        key=lambda found: len(found[1]),
+    )
+
+
+def combined(first: Objective, *others: Objective) -> Objective:
+    """One objective with the interventions of several: the first as it is, and what each other changes (`difference`).
+
+    To a slot of many the new parts are appended; a changed slot of one part is replaced. Where two replace the same slot
+    by parts of one kind, a setting that one of them leaves at its default is the other's. The plain recipe beneath is that
+    of the first, so the order of the others matters only within slots of many, whose parts act one after the other.
+
+    Raises:
+        ValueError: if two of them replace the same slot by different parts, or another than the first changes nothing.
+
+    Examples:
+        >>> objective = combined(dapo(), qae(quantile=0.6), entropic(target=0.5))
+        >>> objective.advantage, len(objective.row_filter), len(objective.regularizers)
+        (QuantileBaseline(quantile=0.6, epsilon=1e-06, method='inverted_cdf'), 1, 1)
+        >>> combined(clip_cov(), era()).surrogate
+        ClippedRatio(low=1.0, high=1.0, dual_clip=10.0)
+        >>> combined(qae(), canon())  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: recipes qae and canon cannot be combined: both replace advantage, by QuantileBaseline(...
+    """
+    objective, replaced_by = first, {}
+    for recipe in (first, *others):
+        baseline, changes = difference(recipe)
+        if not changes and recipe is not first:
+            raise ValueError(
+                f"recipe {recipe.name} changes nothing in a combination, it is {baseline.name}; put it first"
+            )
+        for slot, part in changes.items():
+            present = getattr(objective, slot)
+            if isinstance(part, tuple):
+                objective = objective.adding(**{slot: tuple(new for new in part if new not in present)})
+                continue
+            if slot in replaced_by:
+                part = _agreeing(present, part)
+            if part is None:
+                raise ValueError(
+                    f"recipes {replaced_by[slot]} and {recipe.name} cannot be combined: both replace {slot}, by {present} "
+                    f"and by {changes[slot]}"
+                )
+            objective = objective.with_(**{slot: part})
+            replaced_by[slot] = recipe.name
+        objective = objective.adding(papers=tuple(paper for paper in recipe.papers if paper not in objective.papers))
+    return objective.with_(name=" + ".join(recipe.name for recipe in (first, *others)))
+
+
+def _agreeing(one: Any, other: Any) -> Any | None:
+    """Two parts as one, if they are equal or differ in settings only that one of them leaves at the default."""
+    if type(one) is not type(other) or not is_dataclass(one):
+        return one if one == other else None
+    settings = {}
+    for f in fields(one):
+        mine, theirs = getattr(one, f.name), getattr(other, f.name)
+        if mine != theirs and f.default not in (mine, theirs):
+            return None
+        settings[f.name] = theirs if mine == f.default else mine
+    return replace(one, **settings)
+
+
+def _no_such_argument(argument: str, *asked: str) -> ValueError:
+    parameters = {name: inspect.signature(make).parameters for name, make in names().items()}
+    takers = [name for name in parameters if argument in parameters[name]]
+    hint = f"; recipes that have one: {', '.join(takers)}" if takers else ""
+    taken = "; ".join(f"it takes {', '.join(parameters[name]) or 'nothing'}" for name in asked)
+    return ValueError(f"recipe {' + '.join(asked)} has no {argument!r}, {taken}{hint}")
+
+
+def _changes(objective: Objective, plain: Objective) -> dict[str, Any] | None:
+    """What an objective changes against a plain one; None if it lacks one of its parts."""
+    changes = {}
+    for slot in (f.name for f in fields(Objective) if f.name not in ("name", "papers")):
+        ours, theirs = getattr(objective, slot), getattr(plain, slot)
+        if isinstance(theirs, tuple):
+            if ours[: len(theirs)] != theirs:
+                return None
+            ours, theirs = ours[len(theirs) :], ()
+        if ours != theirs:
+            changes[slot] = ours
+    return changes
+
+
+def _parsed_call(tree: ast.expr) -> tuple[str, dict]:
+    call = tree if isinstance(tree, ast.Call) else ast.Call(func=tree, args=[], keywords=[])
+    if not isinstance(call.func, ast.Name) or call.args:
+        raise ValueError
+    return call.func.id, {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
