@@ -85,6 +85,11 @@ def leave_one_out(values: Float[Tensor, "batch"], group_ids: Int[Tensor, "batch"
     return torch.where(size > 1, (values - mean) * size / (size - 1).clamp_min(1), values)
 
 
+def no_advantage(batch: TokenBatch) -> Float[Tensor, "batch"]:
+    """Zero for every response, for objectives that look at no reward."""
+    return torch.zeros_like(batch.rewards)
+
+
 @dataclass(frozen=True)
 class GroupNormalized:
     """Reward standardised within its group: ``A_i = (r_i - mean_g) / (std_g + epsilon)``.

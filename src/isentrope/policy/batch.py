@@ -35,6 +35,7 @@ class TokenBatch:
         loss_mask: ``[B, T]`` tokens that enter the surrogate and its denominators; set by `Objective.prepare`.
         clipped: ``[B, T]`` tokens whose surrogate is clipped as `Objective.prepare` sees it.
         logits: makes the ``[B, T, V]`` temperature-scaled logits; given only if a part needs ``"logits"``.
+        teacher: compares with a frozen teacher, see `against_teacher`; given only if a part needs ``"teacher"``.
         prepared: what two-stage parts computed on the whole batch, one tensor with leading ``B`` for each part.
         totals: 0-d tensors, the denominators of the optimisation window (`with_totals`).
         extras: further row-leading tensors for the parts that ask for them: token statistics under their names
@@ -55,6 +56,7 @@ class TokenBatch:
     loss_mask: Bool[Tensor, "batch time"] | None = None
     clipped: Bool[Tensor, "batch time"] | None = None
     logits: Callable[[], Float[Tensor, "batch time vocabulary"]] | None = None
+    teacher: Callable[[Callable[[Tensor, Tensor], Tensor], Tensor], Tensor] | None = None
     prepared: Mapping[str, Tensor] = field(default_factory=dict)
     totals: Mapping[str, Tensor] = field(default_factory=dict)
     extras: Mapping[str, Tensor] = field(default_factory=dict)
@@ -104,6 +106,27 @@ class TokenBatch:
             )
         return self.extras[name]
 
+    def against_teacher(
+        self,
+        measure: Callable[[Float[Tensor, "tokens vocabulary"], Float[Tensor, "tokens vocabulary"]], Tensor],
+        where: Bool[Tensor, "batch time"],
+    ) -> Float[Tensor, "batch time"]:
+        """What a measure says of the logits of the policy and of its teacher at some tokens, 0 at all others.
+
+        The host makes both logits for a block of tokens at a time, so that neither exists as a whole. In `Objective.loss`
+        the result carries a gradient through the policy.
+
+        Args:
+            measure: from the logits of the policy and of the teacher, ``[n, V]`` each, to ``[n]``.
+            where: ``[B, T]``, valid tokens.
+
+        Raises:
+            ValueError: if the host gave no teacher.
+        """
+        if self.teacher is None:
+            raise ValueError("TokenBatch: a part compares with a teacher, which the host did not give")
+        return self.teacher(measure, where)
+
     def with_(self, **changes) -> "TokenBatch":
         """A copy with the named fields changed."""
         return replace(self, **changes)
@@ -111,16 +134,23 @@ class TokenBatch:
     def rows(self, index: Tensor | slice) -> "TokenBatch":
         """The rows at ``index``; totals stay those of the window, which is what makes micro-batches add up.
 
-        ``logits`` belong to all rows and are left out.
+        ``logits`` and ``teacher`` belong to all rows and are left out.
         """
-        changes: dict[str, Any] = {
-            f.name: value[index]
-            for f in fields(self)
-            if isinstance(value := getattr(self, f.name), Tensor) and value.ndim > 0
-        }
-        changes["logits"] = None
+        return self.mapped(lambda value: value[index] if value.ndim else value).with_(logits=None, teacher=None)
+
+    def mapped(self, change: Callable[..., Tensor], *others: "TokenBatch") -> "TokenBatch":
+        """A copy with every tensor but the totals changed, given together with those of other batches of the same fields.
+
+        Tensors are visited in one order on all ranks, so that a change may exchange them with other ranks.
+        """
+        batches = (self, *others)
+        changes: dict[str, Any] = {}
+        for name in [f.name for f in fields(self)]:
+            if isinstance(getattr(self, name), Tensor):
+                changes[name] = change(*(getattr(batch, name) for batch in batches))
         for name in ("prepared", "extras"):
-            changes[name] = {key: value[index] if value.ndim else value for key, value in getattr(self, name).items()}
+            keys = sorted(getattr(self, name))
+            changes[name] = {key: change(*(getattr(batch, name)[key] for batch in batches)) for key in keys}
         return replace(self, **changes)
 
     def split(self, size: int) -> Iterator["TokenBatch"]:

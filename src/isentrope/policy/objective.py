@@ -54,6 +54,7 @@ NEEDS = {
     "entropy_grad": "entropy of the current policy, with gradient",
     "reference": "log-probabilities under a frozen reference policy",
     "logits": "full logits of the current policy, [B, T, V]",
+    "teacher": "the distributions of a frozen teacher",
     "token_ids": "the sampled tokens",
     **{name: f"{name.replace('_', ' ')} of the current policy, in extras" for name in sorted(STATISTICS)},
     "clipped": "which tokens the surrogate clips on the whole batch (made by the objective itself)",
@@ -206,6 +207,12 @@ class Objective:
             if getattr(part, "metric", None) == metric and hasattr(part, "target"):
                 return float(part.target)  # pyright: ignore[reportAttributeAccessIssue]
         return None
+
+    def control_metrics(self, state: State) -> dict[str, float]:
+        """What a host logs of its controllers: ``coefficient/<path>`` of each, and ``target_entropy`` if one holds it."""
+        target = self.target(state)
+        metrics = {f"coefficient/{path}": value for path, value in self.coefficients(state).items()}
+        return metrics if target is None else metrics | {"target_entropy": target}
 
     def controllers(self, state: State) -> dict[str, Stateful]:
         """The stateful parts by their paths, each with its own inner parts at their present numbers."""
@@ -383,6 +390,7 @@ _FIELD_OF_NEED = {
     "entropy": "entropy",
     "entropy_grad": "entropy",
     "reference": "reference_log_probs",
+    "teacher": "teacher",
     "logits": "logits",
     "token_ids": "token_ids",
 }

@@ -21,6 +21,11 @@ def importance_ratio(batch: TokenBatch) -> Float[Tensor, "batch time"]:
     return torch.where(batch.mask, batch.log_probs - batch.old_log_probs, 0).clamp(-20, 20).exp()
 
 
+def no_surrogate(batch: TokenBatch) -> Float[Tensor, "batch time"]:
+    """Zero for every token, for objectives whose regularizers are the whole loss."""
+    return torch.zeros_like(batch.old_log_probs)
+
+
 def _clip_loss(ratio: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
     return torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - low, 1 + high))
 
