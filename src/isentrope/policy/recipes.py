@@ -14,18 +14,37 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal
 
 from isentrope.policy.advantage_scaling import ScaledByCertainty
-from isentrope.policy.advantages import BatchWhitened, GroupCentered, GroupNormalized, LeaveOneOut
+from isentrope.policy.advantages import BatchWhitened, GroupCentered, GroupNormalized, LeaveOneOut, no_advantage
 from isentrope.policy.aggregation import SequenceSumOver, sequence_mean, sequence_sum, token_mean
 from isentrope.policy.anchored_entropy import AnchoredPeakEntropy
 from isentrope.policy.conditional_advantage import ConditionalAdvantage
-from isentrope.policy.controllers import DeadBand, DualVariable, FractionOfInitial, Linear, Number, ProportionalIntegral
+from isentrope.policy.controllers import (
+    Cosine,
+    DeadBand,
+    DualVariable,
+    FractionOfInitial,
+    Linear,
+    Number,
+    ProportionalIntegral,
+)
 from isentrope.policy.difficulty_entropy import BelowPivot, DifficultyEntropyBonus
 from isentrope.policy.difficulty_kl import DifficultyKL
 from isentrope.policy.difficulty_reward import HierarchicalEntropyReward
 from isentrope.policy.discriminator_clip import BatchDiscriminatorClip, VocabularyDiscriminatorClip
+from isentrope.policy.distillation import (
+    ImportantTokens,
+    JensenShannon,
+    Overconfidence,
+    SoftOr,
+    TeacherDivergence,
+    Uncertainty,
+    forward_kl,
+    reverse_kl,
+)
 from isentrope.policy.entropy_activation import EntropyActivation, RescaledByActivation
 from isentrope.policy.entropy_aware_advantage import EntropyAwareAdvantage
 from isentrope.policy.entropy_change_weight import EntropyChangeWeight
+from isentrope.policy.entropy_minimization import TemperedEntropy
 from isentrope.policy.entropy_ratio import EntropyRatioGate
 from isentrope.policy.entropy_shares import ResponseEntropyShares, TokenEntropyShares
 from isentrope.policy.exploration_bonus import ExplorationBonus
@@ -42,12 +61,14 @@ from isentrope.policy.planning_tokens import PlanningCredit
 from isentrope.policy.plausible_entropy import ClampedEntropyBonus
 from isentrope.policy.quantile_baseline import QuantileBaseline
 from isentrope.policy.regularizers import EntropyBonus, HighProbabilityAdvantage, KLPenalty, LogRatioPenalty
+from isentrope.policy.replay import KeepVariedGroups, Replay, ToolCallBonus
 from isentrope.policy.rewards import LengthTrapezoid, OverlongPenalty
+from isentrope.policy.rollout import Tempered
 from isentrope.policy.selection import TopEntropy
 from isentrope.policy.self_supervision import MajorityVote, NegativeEntropy
 from isentrope.policy.sign_filter import EqualPrompts, OneSignedRewards, SignFilter
 from isentrope.policy.step_modulation import StepModulation
-from isentrope.policy.surrogates import ClippedRatio, SequenceRatio, UnclippedRatio
+from isentrope.policy.surrogates import ClippedRatio, SequenceRatio, UnclippedRatio, no_surrogate
 from isentrope.policy.tempered_gradient import Distance, Switch, TemperedGradient
 from isentrope.policy.turn_entropy import PhaseWeight, TurnEntropySmoothing
 from isentrope.policy.weights import CovarianceBetween, DropRandom, KeepOnly, TopCovariance
@@ -670,6 +691,90 @@ def pacs(
     )
 
 
+def em_ft() -> Objective:
+    """EM-FT (arXiv 2505.15134): no labels, no reward; the mean entropy of the tokens drawn is the whole loss.
+
+    It makes the likeliest token likelier at each prefix, whether it is right or not.
+    """
+    return Objective(
+        name="em_ft",
+        advantage=no_advantage,
+        surrogate=no_surrogate,
+        aggregation=token_mean,
+        regularizers=(EntropyBonus(-1.0),),
+        papers=("entropy-minimization",),
+    )
+
+
+def one_shot_em(temperature: float = 0.5, sampling_temperature: float = 0.5) -> Objective:
+    """One-shot entropy minimisation (arXiv 2505.20282): EM-FT for some ten steps, sampled and measured while sharpened.
+
+    Its single unlabelled prompt is the host's to choose: `isentrope.lab.one_problem.most_varied`.
+    """
+    relative = temperature / sampling_temperature
+    term = EntropyBonus(-1.0) if relative == 1 else TemperedEntropy(-1.0, relative)
+    return em_ft().with_(
+        name="one_shot_em", rollout=Tempered(sampling_temperature), regularizers=term, papers=("one-shot-em",)
+    )
+
+
+def tip(
+    fraction: Number = 0.5,
+    score: Literal["soft_or", "entropy", "overconfidence"] = "soft_or",
+    divergence: Literal["reverse_kl", "forward_kl", "jensen_shannon"] = "reverse_kl",
+) -> Objective:
+    """TIP (arXiv 2604.14084): distillation on the student's own responses, at the tokens that have something to teach.
+
+    ``fraction`` is the paper's ``rho``, the share of each response's tokens; 1 is plain on-policy distillation. The host
+    needs a teacher. `SampledTokens` and `InQuadrants` are the paper's other selections.
+    """
+    scores = {"soft_or": SoftOr(), "entropy": Uncertainty(), "overconfidence": Overconfidence()}
+    divergences = {"reverse_kl": reverse_kl, "forward_kl": forward_kl, "jensen_shannon": JensenShannon()}
+    for name, value, known in (("score", score, scores), ("divergence", divergence, divergences)):
+        if value not in known:
+            raise ValueError(f"tip: {name} must be one of {', '.join(known)}, got {value!r}")
+    return Objective(
+        name="tip",
+        advantage=no_advantage,
+        selection=(ImportantTokens(fraction, scores[score]),),
+        surrogate=TeacherDivergence(divergences[divergence]),
+        aggregation=token_mean,
+        papers=("tip",),
+    )
+
+
+def spear(
+    coefficient: float = 1.0,
+    imitation_steps: int = 200,
+    replayed: int = 2048,
+    maximum_age: int = 10,
+    baselines: int = 10240,
+    tool_weight: float = 1.0,
+    tool_steps: int = 100,
+    fraction: float = 0.02,
+    low: float = 1.0,
+    high: float = 40.0,
+    kept_groups: float = 0.75,
+    length: int | None = None,
+) -> Objective:
+    """SPEAR (arXiv 2509.22601): Dr. GRPO for agents that imitate their own successes more and more.
+
+    Pay for tool calls (``tool_weight``) fades over ``tool_steps`` optimiser steps, self-imitation grows to
+    ``coefficient`` over ``imitation_steps``; in both, a random ``fraction`` of the tokens whose covariance lies between
+    ``low`` and ``high`` gets no gradient. ``replayed`` is the paper's ``N_D`` (32 in its smaller recipe). That responses
+    without an end, or that repeat themselves, are dropped is left out. Needs ``extras["turn"]``.
+    """
+    return dr_grpo(length=length).with_(
+        name="spear",
+        rollout=Replay(Cosine(0.0, coefficient, imitation_steps), replayed, maximum_age, baselines),
+        reward=ToolCallBonus(Cosine(tool_weight, 0.0, tool_steps)),
+        row_filter=KeepVariedGroups(kept_groups),
+        surrogate=ClippedRatio(0.2, 0.28),
+        token_weight=DropRandom(fraction, where=CovarianceBetween(low, high)),
+        papers=("spear", "dr-grpo"),
+    )
+
+
 def names() -> dict[str, Callable[..., Objective]]:
     """All recipes by name, in the order of this file.
 
@@ -837,7 +942,7 @@ def combined(first: Objective, *others: Objective) -> Objective:
 
 def _agreeing(one: Any, other: Any) -> Any | None:
     """Two parts as one, if they are equal or differ in settings only that one of them leaves at the default."""
-    if type(one) is not type(other) or not is_dataclass(one):
+    if type(one) is not type(other) or not is_dataclass(one) or isinstance(one, type):
         return one if one == other else None
     settings = {}
     for f in fields(one):
