@@ -4,6 +4,7 @@ from isentrope._threads import settle_threads
 
 settle_threads()
 
+from isentrope.lab.collection import collect  # noqa: E402
 from isentrope.lab.comparison import compare, table  # noqa: E402
 from isentrope.lab.evaluation import Evaluation, evaluate, pass_at_k  # noqa: E402
 from isentrope.lab.experiment import Experiment, initial_policy, run  # noqa: E402
@@ -12,8 +13,8 @@ from isentrope.lab.key_token import KeyTokenEnvironment, KeyTokenPolicy  # noqa:
 from isentrope.lab.loading import load_model  # noqa: E402
 from isentrope.lab.models import LanguageModel, OutputHead  # noqa: E402
 from isentrope.lab.probe import EntropyProbe  # noqa: E402
-from isentrope.lab.rollouts import Rollouts, Scores, sample, score  # noqa: E402
-from isentrope.lab.tasks import Addition, Countdown, Problem, ReasoningGym, Task, task  # noqa: E402
+from isentrope.lab.rollouts import Rollouts, Scores, join, sample, score  # noqa: E402
+from isentrope.lab.tasks import Addition, Calculator, Countdown, Problem, ReasoningGym, Task, task  # noqa: E402
 from isentrope.lab.tiny import TinyTransformer  # noqa: E402
 from isentrope.lab.tokenizer import CharacterTokenizer, Tokenizer  # noqa: E402
 from isentrope.lab.trainer import Trainer, TrainerSettings  # noqa: E402
@@ -21,6 +22,7 @@ from isentrope.lab.warm_start import warm_start  # noqa: E402
 
 __all__ = [
     "Addition",
+    "Calculator",
     "CharacterTokenizer",
     "Countdown",
     "EntropyProbe",
@@ -40,9 +42,11 @@ __all__ = [
     "Tokenizer",
     "Trainer",
     "TrainerSettings",
+    "collect",
     "compare",
     "evaluate",
     "initial_policy",
+    "join",
     "load_model",
     "pass_at_k",
     "run",

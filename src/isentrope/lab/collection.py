@@ -6,9 +6,11 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from isentrope.lab.branching import grow, without_prefixes
 from isentrope.lab.models import LanguageModel
 from isentrope.lab.rollouts import Rollouts, sample
 from isentrope.lab.tasks.problem import HasAnswers, HasPhases, Problem, Task, UsesTool
+from isentrope.lab.tempering import at_two_temperatures, spread
 from isentrope.lab.tokenizer import Tokenizer
 from isentrope.policy import RolloutPlan, TokenBatch
 
@@ -28,12 +30,14 @@ def collect(
         model: the policy.
         task: the verifier.
         problems: one a group.
-        plan: how many completions, at which temperature.
+        plan: how many completions, at which temperature, and how they branch.
         generator: source of randomness.
         max_new_tokens: longest completion; the task's own if None.
 
     Returns:
-        The rollouts and the batch, group after group.
+        The rollouts and the batch, group after group. Beside the extras of `to_batch` it holds ``tempered`` ``[B]``,
+        true for what was drawn at the plan's other temperature, and, if completions branch, ``given`` ``[B]``, the
+        number of tokens that were taken over from another.
 
     Raises:
         ValueError: if there is no problem.
@@ -46,16 +50,37 @@ def collect(
         >>> batch.group_ids
         tensor([0, 0, 0, 1, 1, 1])
     """
-    repeated = [problem for problem in problems for _ in range(plan.group_size)]
-    rollouts = draw(
-        model,
-        task,
-        repeated,
-        temperature=plan.temperature,
-        generator=generator,
-        max_new_tokens=max_new_tokens,
-    )
-    return rollouts, to_batch(model.tokenizer, task, repeated, rollouts, plan.group_size)
+    tempered = spread(len(problems), plan.tempered_share)
+
+    def rows(groups: Sequence[int], prefixes: Sequence[Sequence[int]] | None = None) -> Rollouts:
+        """One completion for each of these problems, by number, at its own temperature."""
+
+        def part(index: Tensor, temperature: float) -> Rollouts:
+            return draw(
+                model,
+                task,
+                [problems[groups[i]] for i in index.tolist()],
+                temperature=temperature,
+                generator=generator,
+                max_new_tokens=max_new_tokens,
+                prefixes=None if prefixes is None else [prefixes[i] for i in index.tolist()],
+            )
+
+        return at_two_temperatures(model, part, tempered[list(groups)], plan)
+
+    groups = torch.arange(len(problems)).repeat_interleave(plan.group_size)
+    repeated = [problems[group] for group in groups.tolist()]
+    if plan.branching is None:
+        rollouts, given = rows(groups.tolist()), None
+    else:
+        rollouts, given = grow(rows, plan, len(problems), turns=turns, tokenizer=model.tokenizer, generator=generator)
+    batch = to_batch(model.tokenizer, task, repeated, rollouts, plan.group_size)
+    extras = {**batch.extras, "tempered": tempered.to(rollouts.mask.device).repeat_interleave(plan.group_size)}
+    if given is None:
+        return rollouts, batch.with_(extras=extras)
+    assert plan.branching is not None
+    batch = batch.with_(extras={**extras, "given": given})
+    return (rollouts, batch) if plan.branching.learns_prefix else without_prefixes(rollouts, batch, given)
 
 
 def draw(
@@ -82,7 +107,7 @@ def draw(
     Returns:
         The rollouts.
     """
-    uses_tool = isinstance(task, UsesTool)
+    answer = task.tool if isinstance(task, UsesTool) else None
     return sample(
         model,
         [problem.prompt for problem in problems],
@@ -90,7 +115,7 @@ def draw(
         temperature=temperature,
         generator=generator,
         prefixes=prefixes,
-        tool=(lambda row, text: task.tool(problems[row], text)) if uses_tool else None,
+        tool=None if answer is None else lambda row, text: answer(problems[row], text),
     )
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from isentrope.lab.collection import draw
 from isentrope.lab.models import LanguageModel
-from isentrope.lab.rollouts import sample
 from isentrope.lab.tasks.problem import Problem, Task
 
 
@@ -62,8 +62,8 @@ class Evaluation:
         pass_at_k_standard_error: its standard error over problems.
         reward: mean reward.
         reward_standard_error: its standard error over problems.
-        entropy: mean entropy per generated token, in nats, at `temperature`; token-weighted over all completions.
-        length: mean number of generated tokens, end included.
+        entropy: mean entropy per token of the policy, in nats, at `temperature`; token-weighted over all completions.
+        length: mean number of the policy's tokens, end included.
         truncated: share of completions that were cut before their end.
         distinct_correct: mean over problems of how many different correct completions were drawn.
         problems: number of problems.
@@ -140,10 +140,10 @@ def evaluate(
     at_once = max(1, batch_size // samples)
     for first in range(0, len(problems), at_once):
         batch = problems[first : first + at_once]
-        rollouts = sample(
+        rollouts = draw(
             model,
-            [problem.prompt for problem in batch for _ in range(samples)],
-            max_new_tokens=task.max_new_tokens,
+            task,
+            [problem for problem in batch for _ in range(samples)],
             temperature=temperature,
             generator=generator,
         )

@@ -5,7 +5,7 @@ answers of a problem, so the policy learns to be right in many ways and starts w
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from isentrope.lab.models import LanguageModel
-from isentrope.lab.tasks.problem import Task
+from isentrope.lab.tasks.problem import Problem, Task, UsesTool
+from isentrope.lab.tokenizer import Tokenizer
 
 
 def warm_start(
@@ -29,7 +30,8 @@ def warm_start(
 ) -> list[float]:
     """Train `model` in place on random demonstrations of training problems.
 
-    The loss is the mean cross-entropy of the completion's tokens, end token included. AdamW; the learning rate rises
+    The loss is the mean cross-entropy of the completion's tokens, end token included; what a tool writes in a
+    demonstration is read, but not learnt. AdamW; the learning rate rises
     linearly over the first twentieth of the steps and falls to zero along a cosine.
 
     Args:
@@ -46,7 +48,7 @@ def warm_start(
         The loss at each step, in nats per token.
 
     Raises:
-        ValueError: if `steps` or `batch_size` is not positive.
+        ValueError: if `steps` or `batch_size` is not positive, or a demonstration contradicts the task's tool.
 
     Examples:
         >>> from isentrope.lab.tasks import Countdown
@@ -75,8 +77,7 @@ def warm_start(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * factor
         batch = problems[step * batch_size : (step + 1) * batch_size]
-        pairs = [(problem.prompt, task.demonstration(problem, rng)) for problem in batch]
-        loss = _imitation_loss(model, pairs)
+        loss = _imitation_loss(model, [_demonstrated(model.tokenizer, task, problem, rng) for problem in batch])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -88,21 +89,47 @@ def warm_start(
     return losses
 
 
-def _imitation_loss(model: LanguageModel, pairs: list[tuple[str, str]]) -> Tensor:
-    """Mean cross-entropy of the completions' tokens, in nats."""
-    tokenizer = model.tokenizer
-    prompts = [tokenizer.encode_prompt(prompt) for prompt, _ in pairs]
-    texts = [
-        [*prompt, *tokenizer.encode(completion), tokenizer.eos_id]
-        for prompt, (_, completion) in zip(prompts, pairs, strict=True)
-    ]
-    length = max(map(len, texts))
+def _demonstrated(
+    tokenizer: Tokenizer, task: Task, problem: Problem, rng: np.random.Generator
+) -> tuple[list[int], list[bool]]:
+    """The tokens of a prompt and a demonstration, and which of them are to be learnt."""
+    token_ids = list(tokenizer.encode_prompt(problem.prompt))
+    learnt = [False] * len(token_ids)
+    for text, own in _by_writer(task, problem, task.demonstration(problem, rng)):
+        ids = tokenizer.encode(text)
+        token_ids += ids
+        learnt += [own] * len(ids)
+    return [*token_ids, tokenizer.eos_id], [*learnt, True]
+
+
+def _by_writer(task: Task, problem: Problem, demonstration: str) -> Iterator[tuple[str, bool]]:
+    """The stretches of a demonstration, in order, and whether each is the policy's, not the tool's."""
+    start = end = 0
+    while isinstance(task, UsesTool) and end < len(demonstration):
+        end += 1
+        answer = task.tool(problem, demonstration[:end])
+        if answer:
+            if not demonstration.startswith(answer, end):
+                raise ValueError(
+                    f"task: the demonstration {demonstration!r} of {task.name} has not what its tool writes after "
+                    f"{demonstration[:end]!r}, {answer!r}"
+                )
+            yield demonstration[start:end], True
+            yield answer, False
+            start = end = end + len(answer)
+    yield demonstration[start:], True
+
+
+def _imitation_loss(model: LanguageModel, texts: list[tuple[list[int], list[bool]]]) -> Tensor:
+    """Mean cross-entropy of the tokens to be learnt, in nats."""
+    length = max(len(ids) for ids, _ in texts)
+
     # Padded on the right: causal attention then needs no mask.
-    token_ids = torch.tensor([ids + [tokenizer.pad_id] * (length - len(ids)) for ids in texts], device=model.device)
-    column = torch.arange(length, device=model.device)
-    ends = torch.tensor([len(ids) for ids in texts], device=model.device)[:, None]
-    starts = torch.tensor([len(ids) for ids in prompts], device=model.device)[:, None]
-    attention_mask = column < ends
-    learnt = (attention_mask & (column >= starts))[:, 1:]
+    def padded(rows: Iterable[list], fill: int | bool) -> Tensor:
+        return torch.tensor([row + [fill] * (length - len(row)) for row in rows], device=model.device)
+
+    token_ids = padded((ids for ids, _ in texts), model.tokenizer.pad_id)
+    learnt = padded((own for _, own in texts), False)[:, 1:]
+    attention_mask = padded(([True] * len(ids) for ids, _ in texts), False)
     hidden = model.hidden(token_ids[:, :-1], attention_mask[:, :-1])
     return functional.cross_entropy(model.head().logits(hidden[learnt]), token_ids[:, 1:][learnt])

@@ -82,6 +82,15 @@ class Addition:
         solutions = _running_sums(tuple(sorted(problem.data)))
         return solutions[rng.integers(len(solutions))]
 
+    def thinking(self, problem: Problem, completion: str) -> int:
+        """The running sums before the last; all, where that is not a number."""
+        return len(completion) if self.answer(problem, completion) is None else completion.rfind(";") + 1
+
+    def answer(self, problem: Problem, completion: str) -> str | None:
+        """The last running sum."""
+        total = completion.rpartition(";")[2]
+        return total if total.isdecimal() else None
+
     def reward(self, problem: Problem, completion: str) -> float:
         """1 if the completion is a chain of running sums of the given numbers that uses all of them, else 0."""
         # The correct completions are few and written in one way only, so membership is the whole verification.

@@ -118,6 +118,17 @@ class Countdown:
         solutions = self._by_target(tuple(sorted(numbers)))[target]
         return solutions[rng.integers(len(solutions))]
 
+    def thinking(self, problem: Problem, completion: str) -> int:
+        """With working, what comes before the last operation, and all where that is none; else nothing."""
+        if not self.working:
+            return 0
+        return len(completion) if self.answer(problem, completion) is None else completion.rfind(";") + 1
+
+    def answer(self, problem: Problem, completion: str) -> str | None:
+        """With working, the last operation; else the expression."""
+        answer = completion.rpartition(";")[2] if self.working else completion
+        return answer if answer and (not self.working or _STEP.fullmatch(answer)) else None
+
     def reward(self, problem: Problem, completion: str) -> float:
         """1 if the completion reaches the target by allowed operations on exactly the given numbers, else 0."""
         numbers, target = problem.data

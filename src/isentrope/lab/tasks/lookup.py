@@ -3,18 +3,19 @@
 import difflib
 
 from isentrope.lab.tasks.addition import Addition
+from isentrope.lab.tasks.calculator import Calculator
 from isentrope.lab.tasks.countdown import Countdown
 from isentrope.lab.tasks.problem import Task
 from isentrope.lab.tasks.reasoning_gym import ReasoningGym
 
-TASK_NAMES = ("addition", "countdown", "reasoning_gym:DATASET")
+TASK_NAMES = ("addition", "calculator", "countdown", "reasoning_gym:DATASET")
 
 
 def task(name: str) -> Task:
     """The task of that name, with its default settings.
 
     Args:
-        name: ``"countdown"``, ``"addition"``, or ``"reasoning_gym:"`` and the name of a dataset.
+        name: ``"countdown"``, ``"addition"``, ``"calculator"``, or ``"reasoning_gym:"`` and the name of a dataset.
 
     Returns:
         The task.
@@ -28,13 +29,15 @@ def task(name: str) -> Task:
         Countdown(count=3, ...)
         >>> task("countdwn")
         Traceback (most recent call last):
-        ValueError: name: there is no task 'countdwn'; did you mean 'countdown'? (tasks: addition, countdown,
-        reasoning_gym:DATASET)
+        ValueError: name: there is no task 'countdwn'; did you mean 'countdown'? (tasks: addition,
+        calculator, countdown, reasoning_gym:DATASET)
     """
     if name == "countdown":
         return Countdown()
     if name == "addition":
         return Addition()
+    if name == "calculator":
+        return Calculator()
     library, _, dataset = name.partition(":")
     if library == "reasoning_gym" and dataset:
         return ReasoningGym(dataset)

@@ -5,6 +5,7 @@ and a request to put the answer between ``<answer>`` and ``</answer>``; the last
 """
 
 import difflib
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -105,9 +106,18 @@ class ReasoningGym:
             raise ValueError(f"problem: the dataset {self.dataset!r} gives no answer to {problem.prompt!r}")
         return problem.solution
 
+    def thinking(self, problem: Problem, completion: str) -> int:
+        """What comes before the last pair of answer tags; all, where there is none."""
+        starts = [match.start() for match in re.finditer("<answer>.*?</answer>", completion, re.DOTALL)]
+        return starts[-1] if starts else len(completion)
+
+    def answer(self, problem: Problem, completion: str) -> str | None:
+        """The text between the last pair of answer tags."""
+        return _library().utils.extract_answer(completion)
+
     def reward(self, problem: Problem, completion: str) -> float:
         """The verifier's score of the text between the last pair of answer tags; 0 where there is none."""
-        answer = _library().utils.extract_answer(completion)
+        answer = self.answer(problem, completion)
         if answer is None:
             return 0.0
         score = float(self._entries.score_answer(answer=answer, entry=problem.data))
