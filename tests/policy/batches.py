@@ -28,9 +28,22 @@ def make_batch(rows=8, width=6, vocabulary=5, group_size=4, seed=0, dtype=torch.
             "answer": torch.where(lengths > 1, tokens[:, 0] // 2, -1),
             "strategic": mask & (tokens == 0),
             "probability_covariance": probability_covariance(old),
+            "old_logits": old_logits,
+            "teacher_logits": torch.randn(rows, width, vocabulary, generator=generator, dtype=dtype),
         },
     )
     return batch, logits
+
+
+def compared(batch, logits):
+    """The batch with a teacher, whose logits are in the extras, beside the policy with these logits."""
+    teacher_logits = batch.extras["teacher_logits"]
+
+    def teacher(measure, where):
+        values = measure(logits[where], teacher_logits[where])
+        return values.new_zeros(where.shape).index_put(where.nonzero(as_tuple=True), values)
+
+    return batch.with_(teacher=teacher)
 
 
 def probability_covariance(log_probs):
@@ -42,6 +55,8 @@ def probability_covariance(log_probs):
 def with_current(batch, logits):
     """The batch with log-probabilities and entropy of the policy with these logits, gradient kept."""
     log_probs = logits.log_softmax(-1)
+    if "teacher_logits" in batch.extras:
+        batch = compared(batch, logits)
     return batch.with_(
         log_probs=log_probs.gather(-1, batch.token_ids[..., None]).squeeze(-1),
         entropy=-(log_probs.exp() * log_probs).sum(-1),

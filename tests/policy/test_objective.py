@@ -4,11 +4,12 @@ from typing import ClassVar
 
 import pytest
 import torch
-from batches import make_batch, with_current
+from batches import compared, make_batch, with_current
 
 from isentrope.policy import Objective, RolloutPlan, State, Tally, recipes
 from isentrope.policy.controllers import Linear, ProportionalIntegral, Stateful, StepTowards
 from isentrope.policy.difficulty_entropy import DifficultyEntropyBonus
+from isentrope.policy.entropy_minimization import TemperedEntropy
 from isentrope.policy.filters import DropUniformGroups
 from isentrope.policy.regularizers import EntropyBonus, KLPenalty
 from isentrope.policy.rollout import Tempered
@@ -72,6 +73,12 @@ RECIPES = {
     "ttrl leave one out": recipes.ttrl(leave_one_out=True),
     "ettrl": recipes.ettrl(),
     "pear": recipes.pear(alpha=0.5),
+    "em_ft": recipes.em_ft(),
+    "one_shot_em": recipes.one_shot_em(),
+    "one_shot_em sharper": recipes.one_shot_em(temperature=0.5, sampling_temperature=1.0),
+    "tip": recipes.tip(),
+    "tip overconfidence": recipes.tip(0.3, "overconfidence", "jensen_shannon"),
+    "spear": recipes.spear(fraction=1.0, low=0.1),
     "pacs": recipes.pacs(),
     "pacs mean": recipes.pacs(beta=2.0, balanced=False, implicit_reward="mean_log_prob"),
     "selection and bonus": recipes.dapo().with_(selection=TopEntropy(0.4)).adding(regularizers=EntropyBonus(0.1)),
@@ -93,7 +100,7 @@ def less_its_mean_over_turns(batch):
 def trained(objective, batch, logits, size):
     """Masks, loss and gradient with micro-batches of at most ``size`` rows."""
     state = objective.start(seed=3)
-    prepared, metrics = objective.prepare(batch, state)
+    prepared, metrics = objective.prepare(compared(batch, batch.extras["old_logits"]), state)
     state = objective.control(state, metrics.means())
     logits = logits.clone().requires_grad_()
     window = with_current(prepared.with_totals(), logits)
@@ -200,6 +207,13 @@ def test_the_order_of_rows_does_not_matter(name):
         (
             recipes.aent(initial=0.0, smallest=0.0, largest=0.0),
             recipes.grpo(epsilon=0.4).with_(aggregation=recipes.dapo().aggregation),
+        ),
+        (recipes.em_ft().with_(regularizers=TemperedEntropy(-1.0, 1.0)), recipes.em_ft()),
+        (recipes.one_shot_em(1.0, 1.0), recipes.em_ft()),
+        (recipes.tip(fraction=1.0), recipes.tip().with_(selection=())),
+        (
+            recipes.spear(fraction=0.0, tool_weight=0.0, kept_groups=1.0),
+            recipes.dr_grpo().with_(surrogate=recipes.dapo().surrogate),
         ),
         (recipes.siren(coefficient=0.0), recipes.dr_grpo(epsilon=0.28)),
         (recipes.epo(coefficient=0.0), recipes.grpo().with_(aggregation=recipes.dapo().aggregation)),
