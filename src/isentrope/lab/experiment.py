@@ -309,7 +309,9 @@ def _samples(trainer: Trainer, groups: int = 2, each: int = 2) -> list[dict[str,
     rows = [group * size + i for group in range(groups) for i in range(each) if group * size + i < len(rollouts)]
     tokenizer, samples = trainer.model.tokenizer, []
     for row in rows:
-        ids = rollouts.completion_ids[row][rollouts.mask[row]].tolist()
+        written = rollouts.written[row]
+        ids = rollouts.completion_ids[row][written].tolist()
+        entropies = rollouts.entropy[row][written].tolist()
         prompt = rollouts.token_ids[row, : rollouts.prompt_length]
         shown = prompt[rollouts.attention_mask[row, : rollouts.prompt_length]].tolist()
         samples.append(
@@ -318,7 +320,11 @@ def _samples(trainer: Trainer, groups: int = 2, each: int = 2) -> list[dict[str,
                 "prompt": tokenizer.decode(shown),
                 "completion": rollouts.completions[row],
                 "tokens": tokenizer.tokens(ids),
-                "entropies": rollouts.entropy[row][rollouts.mask[row]].tolist(),
+                # What a tool wrote has no entropy.
+                "entropies": [
+                    entropy if own else None
+                    for entropy, own in zip(entropies, rollouts.mask[row][written].tolist(), strict=True)
+                ],
                 "reward": float(rewards[row]),
             }
         )
