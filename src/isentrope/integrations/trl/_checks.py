@@ -7,7 +7,7 @@ from trl.trainer.grpo_config import GRPOConfig
 
 from isentrope.integrations.trl._stage import token_parts
 from isentrope.policy import Objective, RolloutPlan, State
-from isentrope.policy.rollout import Tempered
+from isentrope.policy.rollout import Tempered, Until
 
 BatchStatistics = Literal["old_pass", "previous_step", "micro_batch"]
 
@@ -36,11 +36,13 @@ def check_settings(args: GRPOConfig) -> None:
 
 def check_rollout(objective: Objective, state: State, plan: RolloutPlan, use_vllm: bool) -> None:
     """Refuse rollout parts that TRL's generation cannot follow."""
-    for index, part in enumerate(objective.at(state).rollout):
-        if not isinstance(part, Tempered):
+    for index, (part, now) in enumerate(zip(objective.rollout, objective.at(state).rollout, strict=True)):
+        # What is wanted at some step must be hosted from the first one on.
+        if not isinstance(part.part if isinstance(part, Until) else now, Tempered):
             raise ValueError(
                 f"objective {objective.name}: TRL cannot host rollout[{index}], {part!r}; its generation can only be "
-                "told a temperature (isentrope.policy.rollout.Tempered)"
+                "told a temperature (isentrope.policy.rollout.Tempered), not to branch, to sample a part of a batch at "
+                "another temperature, or to change prompts"
             )
         for refused, reason in ((use_vllm, "use_vllm=True"), ("reference" in objective.needs, "a reference policy")):
             if refused:

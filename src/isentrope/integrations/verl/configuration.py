@@ -66,8 +66,8 @@ def refuse_what_verl_cannot(objective: Objective) -> None:
     """
     if objective.rollout:
         raise ValueError(
-            f"objective {objective.name}: verl samples at a fixed actor_rollout_ref.rollout.temperature and n, it cannot "
-            f"host the rollout part {objective.rollout[0]!r}"
+            f"objective {objective.name}: verl samples independent responses to the prompts of its data set, at a fixed "
+            f"actor_rollout_ref.rollout.temperature and n; it cannot host the rollout part {objective.rollout[0]!r}"
         )
     if objective.output_activation is not None:
         raise ValueError(
