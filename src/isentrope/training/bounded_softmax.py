@@ -129,8 +129,6 @@ def bounded_entropy_logits(
 class BoundedEntropyLogits(nn.Module):
     """`bounded_entropy_logits` as the last layer of a classifier.
 
-    On scikit-learn's digits NUMBERS
-
     Args:
         minimum_entropy: ``H_0`` in nats.
         tau: as there.
