@@ -1,7 +1,7 @@
 """Checkpoints of a trainer: policy, optimiser and objective state, whole or absent.
 
-A checkpoint is a folder ``step-000050`` with the policy as `LanguageModel.save` writes it, ``optimizer.safetensors`` and
-``state.json``. It is written under another name and renamed when complete. Random numbers need no place in it: the
+A checkpoint is a folder ``step-000050`` with the policy as `LanguageModel.save` writes it, ``optimizer.safetensors``,
+``state.json`` and, where responses are stored for self-imitation, ``replay.safetensors``. It is written under another name and renamed when complete. Random numbers need no place in it: the
 trainer derives them from the seed and the step.
 """
 
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from isentrope.lab.models import LanguageModel
+from isentrope.lab.replay import ReplayBuffer
 from isentrope.lab.trainer import Trainer
 from isentrope.policy import State
 
@@ -37,6 +38,9 @@ def save_checkpoint(folder: Path, trainer: Trainer, keep: int = 2) -> Path:
         }
         save_file(moments, partial / "optimizer.safetensors")
         state = {"step_count": trainer.step_count, "objective": trainer.state.to_dict()}
+        if trainer.replay.means:
+            stored, state["replay"] = trainer.replay.to_tensors()
+            save_file(stored, partial / "replay.safetensors")
         (partial / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
@@ -75,6 +79,9 @@ def restore(checkpoint: Path, trainer: Trainer) -> None:
         state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
         moments = load_file(checkpoint / "optimizer.safetensors")
         objective, step_count = State.from_dict(state["objective"]), int(state["step_count"])
+        replay = ReplayBuffer()
+        if "replay" in state:
+            replay = ReplayBuffer.from_tensors(load_file(checkpoint / "replay.safetensors"), state["replay"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise _damaged(checkpoint, error) from error
     entries: dict[int, dict[str, torch.Tensor]] = {}
@@ -83,7 +90,7 @@ def restore(checkpoint: Path, trainer: Trainer) -> None:
         entries.setdefault(int(index), {})[key] = value
     groups = trainer.optimizer.state_dict()["param_groups"]
     trainer.optimizer.load_state_dict({"state": entries, "param_groups": groups})
-    trainer.state, trainer.step_count = objective, step_count
+    trainer.state, trainer.step_count, trainer.replay = objective, step_count, replay
     trainer.objective.at(objective)
 
 

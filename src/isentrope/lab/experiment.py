@@ -15,6 +15,8 @@ from isentrope.lab.evaluation import Evaluation
 from isentrope.lab.hugging_face import HuggingFaceModel
 from isentrope.lab.loading import load_model
 from isentrope.lab.models import LanguageModel
+from isentrope.lab.one_problem import most_varied
+from isentrope.lab.tasks import Problem, Task
 from isentrope.lab.tasks import task as find_task
 from isentrope.lab.tiny import TinyTransformer
 from isentrope.lab.trainer import Trainer, TrainerSettings
@@ -39,6 +41,9 @@ class Experiment:
             before training.
         warm_start_steps: supervised steps before; by default `WARM_START_STEPS` for a tiny model, none for others.
         start: folder of a policy to start from, already warm; the model and its warm start if None.
+        teacher: folder of the frozen policy that a recipe such as `tip` learns from; it is read again on resumption.
+        one_problem_of: train on one problem alone: of this many training problems the one whose accuracy varies most over
+            ``evaluation_samples`` completions of the policy before training.
         lora_rank: train low-rank adapters of this rank instead of all weights.
         evaluate_every: steps between evaluations, in addition to the first and the last; 0 for these two alone.
         evaluation_problems: held-out problems of an evaluation.
@@ -55,6 +60,8 @@ class Experiment:
     target_entropy: float | str | None = None
     warm_start_steps: int | None = None
     start: str | None = None
+    teacher: str | None = None
+    one_problem_of: int | None = None
     lora_rank: int | None = None
     evaluate_every: int = 50
     evaluation_problems: int = 128
@@ -67,6 +74,8 @@ class Experiment:
         for name in ("steps", "evaluation_problems", "evaluation_samples", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.one_problem_of is not None and self.one_problem_of < 1:
+            raise ValueError(f"one_problem_of must be at least 1, or None, got {self.one_problem_of}")
         if self.evaluate_every < 0 or (self.warm_start_steps or 0) < 0:
             raise ValueError("evaluate_every and warm_start_steps must not be negative")
         if any(not 1 <= k <= self.evaluation_samples for k in self.pass_at):
@@ -231,18 +240,24 @@ def _run(
 def _started(experiment, store, model, on_phase, on_step) -> tuple[Trainer, list]:
     settings, task = experiment.settings, find_task(experiment.task)
     problems = task.problems("test", experiment.evaluation_problems, 0)
-    # The objective is checked before an evaluation that may take minutes.
-    experiment.objective(entropy=1.0)
+    # The objective and the teacher are checked before an evaluation that may take minutes.
+    teacher = _teacher(experiment, experiment.objective(entropy=1.0))
     scout = Trainer(model, task, recipes.grpo(), settings)
     on_phase("evaluation", 0, 1)
     evaluation = scout.evaluate(problems, experiment.evaluation_samples, experiment.pass_at)
     on_phase("evaluation", 1, 1)
+    chosen = None
+    if experiment.one_problem_of is not None:
+        on_phase("choice of the problem", 0, 1)
+        candidates = _candidates(experiment, task)
+        chosen = most_varied(scout.evaluate(candidates, experiment.evaluation_samples, (1,)).rewards)
+        on_phase("choice of the problem", 1, 1)
     objective = experiment.objective(evaluation.entropy)
     reference = None
     if "reference" in objective.needs:
         model.save(store.path / "reference")
         reference = load_policy(store.path, type(model), "reference")
-    trainer = Trainer(model, task, objective, settings, reference)
+    trainer = Trainer(model, task, objective, settings, reference, teacher, _trained_on(experiment, task, chosen))
     row = {"step": 0, **_evaluation_row(evaluation)}
     store.append(row)
     store.write_json(
@@ -254,6 +269,7 @@ def _started(experiment, store, model, on_phase, on_step) -> tuple[Trainer, list
             "kind": type(model).__name__,
             "entropy_before": evaluation.entropy,
             "target_entropy": objective.target(trainer.state),
+            "trained_problem": chosen,
         },
     )
     store.flush()
@@ -267,10 +283,32 @@ def _resumed(experiment, store, checkpoint: Path) -> tuple[Trainer, list]:
     kind = _kind(store.config["kind"])
     objective = experiment.objective(store.config["entropy_before"])
     reference = load_policy(store.path, kind, "reference") if "reference" in objective.needs else None
-    trainer = Trainer(load_policy(checkpoint, kind), task, objective, experiment.settings, reference)
+    problems = _trained_on(experiment, task, store.config.get("trained_problem"))
+    teacher = _teacher(experiment, objective)
+    model = load_policy(checkpoint, kind)
+    trainer = Trainer(model, task, objective, experiment.settings, reference, teacher, problems)
     restore(checkpoint, trainer)
     store.truncate(trainer.step_count)
     return trainer, task.problems("test", experiment.evaluation_problems, 0)
+
+
+def _teacher(experiment: Experiment, objective: Objective) -> LanguageModel | None:
+    if "teacher" not in objective.needs:
+        if experiment.teacher is not None:
+            raise ValueError(f"teacher: recipe {experiment.recipe} learns from none; leave it out, or take tip")
+        return None
+    if experiment.teacher is None:
+        raise ValueError(f"teacher: recipe {experiment.recipe} needs one; give the folder of a saved policy")
+    return load_model(experiment.teacher)
+
+
+def _candidates(experiment: Experiment, task: Task) -> list[Problem]:
+    assert experiment.one_problem_of is not None
+    return task.problems("train", experiment.one_problem_of, experiment.settings.seed)
+
+
+def _trained_on(experiment: Experiment, task: Task, chosen: int | None) -> list[Problem] | None:
+    return None if chosen is None else [_candidates(experiment, task)[chosen]]
 
 
 def _kind(name: str) -> type[LanguageModel]:

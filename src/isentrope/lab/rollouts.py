@@ -301,6 +301,26 @@ class Scores:
     logits: Float[Tensor, "batch time vocabulary"] | None = None
 
 
+def hidden_states(
+    model: LanguageModel, rollouts: Rollouts, where: Bool[Tensor, "batch time"]
+) -> Float[Tensor, "tokens width"]:
+    """The states from which a model predicts some tokens of `rollouts`, with gradient.
+
+    Args:
+        model: the policy, or another model with the same tokens.
+        rollouts: what `sample` returned, or some rows of it.
+        where: which tokens, ``[batch, time]``; at least one.
+
+    Returns:
+        One state a token, in the order of ``where.nonzero()``.
+    """
+    first, prompt = _first_column(rollouts.attention_mask), rollouts.prompt_length
+    length = _last_column(where) + 1
+    read = slice(first, prompt + length - 1)  # the last token predicts nothing that was generated
+    hidden = model.hidden(rollouts.token_ids[:, read], rollouts.attention_mask[:, read])
+    return hidden[:, prompt - first - 1 :][where[:, :length]]
+
+
 def score(
     model: LanguageModel,
     rollouts: Rollouts,
@@ -310,6 +330,7 @@ def score(
     top_k: int = 20,
     need_logits: bool = False,
     activation: Callable[[Tensor], Tensor] | None = None,
+    hidden: Float[Tensor, "tokens width"] | None = None,
 ) -> Scores:
     """Statistics of the policy at the tokens of `rollouts`, with gradient.
 
@@ -325,6 +346,7 @@ def score(
         need_logits: also return the logits, which takes ``batch · time · vocabulary`` numbers.
         activation: applied to the logits after the temperature, ``[tokens, vocabulary]`` to the same shape; all
             statistics are then those of the changed logits.
+        hidden: the `hidden_states` at the policy's own tokens, where they are at hand.
 
     Returns:
         The statistics, in nats.
@@ -340,11 +362,7 @@ def score(
         True
     """
     mask = rollouts.mask
-    first, prompt = _first_column(rollouts.attention_mask), rollouts.prompt_length
-    length = _last_column(mask) + 1
-    read = slice(first, prompt + length - 1)  # the last token predicts nothing that was generated
-    hidden = model.hidden(rollouts.token_ids[:, read], rollouts.attention_mask[:, read])
-    hidden = hidden[:, prompt - first - 1 :][mask[:, :length]]
+    hidden = hidden_states(model, rollouts, mask) if hidden is None else hidden
     chosen = rollouts.completion_ids[mask]
     head = model.head()
     logits = None

@@ -2,7 +2,8 @@
 
 A step is: sample a group of responses for each prompt; reward them; `Objective.prepare` on the whole batch;
 `Objective.control`; then, for each optimiser step on these rollouts, the loss of the window in micro-batches, clip the
-gradient, step. Nothing here knows of any recipe.
+gradient, step. Where the plan has a replay, stored responses are then imitated, and good ones stored. Nothing here knows of
+any recipe.
 
 All randomness is derived from the seed and the number of the step, so a checkpoint holds no generator states and a
 resumed run repeats the unbroken one number for number.
@@ -19,14 +20,19 @@ import torch
 from torch import Tensor
 
 from isentrope.lab.collection import collect
+from isentrope.lab.distillation import beside_teacher, check_vocabulary
 from isentrope.lab.evaluation import Evaluation, evaluate
 from isentrope.lab.models import LanguageModel
 from isentrope.lab.probe import EntropyProbe
-from isentrope.lab.rollouts import Rollouts, score
+from isentrope.lab.replay import ReplayBuffer
+from isentrope.lab.rollouts import Rollouts, hidden_states, score
 from isentrope.lab.tasks import Problem, Task
 from isentrope.policy import Objective, RolloutPlan, State, Tally, TokenBatch
+from isentrope.policy.advantages import group_moments
+from isentrope.policy.aggregation import row_means
 from isentrope.policy.dynamics import entropy_drivers
 from isentrope.policy.objective import STATISTICS
+from isentrope.policy.replay import Replay, self_imitation
 
 
 @dataclass(frozen=True)
@@ -89,11 +95,24 @@ class TrainerSettings:
 class Trainer:
     """Trains `model` on `task` by `objective`; see the module's description of a step.
 
+    Args:
+        model: the policy, trained in place.
+        task: problems and their verifier.
+        objective: what is trained.
+        settings: how.
+        reference: the frozen policy of objectives that need one.
+        teacher: the frozen model that the policy learns from, of objectives that need one; of the same vocabulary.
+        problems: train on these in turn, rather than on the task's own.
+
+    Raises:
+        ValueError: if the objective needs what is not given, or its output activation does not go with a setting.
+
     Attributes:
         step_count: optimisation steps done, each on fresh rollouts.
         state: the objective's state.
         last_rollouts: the rollouts of the last step, for looking at.
         last_rewards: their rewards.
+        replay: what is stored for self-imitation.
 
     Examples:
         >>> from isentrope.lab import Countdown, TinyTransformer, Trainer, TrainerSettings
@@ -111,9 +130,22 @@ class Trainer:
         objective: Objective,
         settings: TrainerSettings,
         reference: LanguageModel | None = None,
+        teacher: LanguageModel | None = None,
+        problems: Sequence[Problem] | None = None,
     ):
         if "reference" in objective.needs and reference is None:
             raise ValueError(f"objective {objective.name} needs a reference model; give reference=")
+        if "teacher" in objective.needs:
+            if teacher is None:
+                raise ValueError(f"objective {objective.name} needs a teacher; give teacher=")
+            if objective.output_activation is not None:
+                raise ValueError(
+                    f"objective {objective.name}: a policy with an output activation cannot have a teacher"
+                )
+            check_vocabulary(model, teacher)
+            teacher.eval()
+        if problems is not None and not len(problems):
+            raise ValueError("problems: there must be at least one, or None for the task's own")
         # An activation that is decided on the whole batch is no part of the policy that samples.
         self._decides_activation = hasattr(objective.output_activation, "prepare")
         if self._decides_activation and settings.statistics == "current":
@@ -121,7 +153,7 @@ class Trainer:
                 f"statistics='current': the output activation of {objective.name} is settled once a batch; use 'rollout'"
             )
         self.model, self.task, self.objective, self.settings = model, task, objective, settings
-        self.reference = reference
+        self.reference, self.teacher, self.problems = reference, teacher, problems
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
@@ -134,6 +166,7 @@ class Trainer:
         self.step_count = 0
         self.last_rollouts: Rollouts | None = None
         self.last_rewards: Tensor | None = None
+        self.replay = ReplayBuffer()
 
     def step(self) -> dict[str, float]:
         """One batch of rollouts and the optimiser steps on it; returns the step's metrics, without ``step`` itself."""
@@ -148,10 +181,12 @@ class Trainer:
         assert prepared.advantages is not None
         drivers = entropy_drivers(raw.old_log_probs, raw.old_entropy, prepared.advantages, raw.mask)
         metrics = whole.means() | drivers
+        sampler_entropy = raw.old_entropy
         if self._decides_activation and settings.epochs * settings.windows > 1:
             # Later optimiser steps compare with the sampling policy under the same activation.
-            scores = self._in_pieces(self.model, rollouts, plan.temperature, ("log_probs",), prepared)
+            scores = self._in_pieces(self.model, rollouts, plan.temperature, ("log_probs", "entropy"), prepared)
             prepared = prepared.with_(old_log_probs=scores["log_probs"])
+            sampler_entropy = scores["entropy"]
         probing = settings.probe_every and self.step_count % settings.probe_every == 0
         probe = self._probe(rollouts) if probing else None
 
@@ -168,6 +203,11 @@ class Trainer:
             loss, part, norm = self._update(counted, rollouts, window, plan, update == 0)
             tally, losses, norms = tally + part, [*losses, loss], [*norms, norm]
             self.state = self.state.next_step(part.means())
+            if "loss_entropy" in part.means():
+                # What this step found the entropy to be, told from its own rows: filters leave some rows out.
+                drawn = float(sampler_entropy[window][counted.mask].double().mean())
+                seen["entropy"] = whole.means()["entropy"] + part.means()["loss_entropy"] - drawn
+        replayed = self._replay(plan, plan.replay, rollouts, raw, prepared) if plan.replay is not None else {}
         self.step_count += 1
 
         if probe is not None:
@@ -175,7 +215,7 @@ class Trainer:
         seconds = time.perf_counter() - started
         tokens = int(rollouts.mask.sum())
         target = objective.target(acted)
-        metrics |= tally.means()
+        metrics |= tally.means() | replayed
         metrics |= {f"coefficient/{path}": value for path, value in objective.coefficients(acted).items()}
         metrics |= {
             "loss": float(np.mean(losses)),
@@ -203,8 +243,12 @@ class Trainer:
 
     def _rollouts(self, plan: RolloutPlan) -> tuple[Rollouts, TokenBatch]:
         settings = self.settings
-        seed = _derived(settings.seed, "problems", self.step_count)
-        problems = self.task.problems("train", settings.prompts_per_step, seed)
+        if self.problems is None:
+            seed = _derived(settings.seed, "problems", self.step_count)
+            problems = self.task.problems("train", settings.prompts_per_step, seed)
+        else:
+            first = self.step_count * settings.prompts_per_step
+            problems = [self.problems[(first + i) % len(self.problems)] for i in range(settings.prompts_per_step)]
         rollouts, batch = collect(
             self.model,
             self.task,
@@ -218,6 +262,16 @@ class Trainer:
             assert self.reference is not None
             reference = self._in_pieces(self.reference, rollouts, plan.temperature, ("log_probs",))
             batch = batch.with_(reference_log_probs=reference["log_probs"])
+        if "teacher" in self.objective.needs:
+            assert self.teacher is not None
+            compared = beside_teacher(
+                self.model,
+                self.teacher,
+                rollouts,
+                temperature=plan.temperature,
+                micro_batch_size=settings.micro_batch_size,
+            )
+            batch = batch.with_(teacher=compared)
         if self.statistics or self.objective.activation(self.state) is not None:
             # The sampler knows neither these statistics nor the activated policy: score the batch once more.
             batch = self._scored(batch, rollouts, plan)
@@ -249,11 +303,48 @@ class Trainer:
         statistics = {name: scores.pop(name) for name in self.statistics}
         return raw.with_(**scores, extras={**raw.extras, **statistics})
 
+    def _replay(
+        self, plan: RolloutPlan, replay: Replay, rollouts: Rollouts, raw: TokenBatch, prepared: TokenBatch
+    ) -> dict[str, float]:
+        """Imitate what is stored, if it is enough, and store the good ones of the present rollouts; returns metrics."""
+        assert prepared.advantages is not None
+        means = group_moments(prepared.rewards, raw.group_ids).mean
+        of_groups = dict(zip(raw.group_ids.tolist(), means.tolist(), strict=True))
+        buffer = self.replay.seen(list(of_groups.values()), replay.baselines)
+        buffer = buffer.kept(buffer.steps >= self.step_count - replay.maximum_age)
+        usable = buffer.rewards > buffer.baseline
+        trained = 0
+        if replay.weight and int(usable.sum()) > 1.5 * replay.size:
+            chosen = buffer.kept(usable)
+            trained = len(chosen)
+            self._imitate(chosen, replay.weight, plan, -(-len(raw.mask) // self.settings.windows))
+            buffer = buffer.kept(torch.zeros_like(usable))
+        good = (row_means(prepared.advantages, prepared.mask) > 0) & prepared.mask.any(-1)
+        self.replay = buffer.storing(rollouts, raw.with_(rewards=prepared.rewards), good, self.step_count)
+        return {"replay_baseline": buffer.baseline, "replay_stored": len(self.replay), "replay_trained": trained}
+
+    def _imitate(self, chosen: ReplayBuffer, weight: float, plan: RolloutPlan, size: int) -> None:
+        """Optimiser steps on stored responses, ``size`` at a time."""
+        assert chosen.rollouts is not None
+        objective = self_imitation(self.objective, self.state, chosen.baseline, weight)
+        state = objective.start(_derived(self.settings.seed, "replay", self.step_count))
+        prepared, _ = objective.prepare(self._scored(chosen.batch(), chosen.rollouts, plan), state)
+        for window in torch.arange(len(chosen)).split(size):
+            counted = prepared.rows(window).with_totals(width=self.max_new_tokens)
+            self._update(counted, chosen.rollouts, window, plan, False, (objective, state))
+
     def _update(
-        self, window: TokenBatch, rollouts: Rollouts, rows: Tensor, plan: RolloutPlan, first: bool
+        self,
+        window: TokenBatch,
+        rollouts: Rollouts,
+        rows: Tensor,
+        plan: RolloutPlan,
+        first: bool,
+        replayed: tuple[Objective, State] | None = None,
     ) -> tuple[float, Tally, float]:
         """One optimiser step on a window: its loss, tally and gradient norm."""
-        needs = self.objective.needs
+        objective, state = replayed or (self.objective, self.state)
+        needs = objective.needs
         # From the second optimiser step on the policy is no longer the sampler, whose entropy is known.
         updates = self.settings.epochs * self.settings.windows
         outputs = ("log_probs", "entropy") if updates > 1 or needs & {"entropy", "entropy_grad"} else ("log_probs",)
@@ -265,13 +356,22 @@ class Trainer:
             if not len(index):
                 continue
             rows_of, sampled = window.rows(index), rollouts.rows(rows[index.cpu()])
+            hidden = None
+            if "teacher" in needs:
+                assert self.teacher is not None
+                hidden = hidden_states(self.model, sampled, sampled.mask)
+                compared = beside_teacher(
+                    self.model, self.teacher, sampled, temperature=plan.temperature, hidden=hidden
+                )
+                rows_of = rows_of.with_(teacher=compared)
             scores = score(
                 self.model,
                 sampled,
                 temperature=plan.temperature,
                 outputs=(*outputs, *self.statistics),
                 need_logits="logits" in needs,
-                activation=self.objective.activation(self.state, rows_of, sampled.mask),
+                activation=objective.activation(state, rows_of, sampled.mask),
+                hidden=hidden,
             )
             micro = rows_of.with_(
                 log_probs=scores.log_probs,
@@ -283,7 +383,7 @@ class Trainer:
                 # The policy that sampled, exactly: the sampler's own numbers differ by rounding, which would give
                 # |log pi - log pi_old| a gradient of random sign.
                 micro = micro.with_(old_log_probs=_detached(scores.log_probs))
-            loss, part = self.objective.loss(micro, self.state)
+            loss, part = objective.loss(micro, state)
             if loss.requires_grad:
                 loss.backward()
             total, tally = total + float(loss.detach()), tally + part

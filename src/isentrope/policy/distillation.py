@@ -133,7 +133,7 @@ def top_share_of_rows(
     """
     count = mask.sum(-1, keepdim=True)
     share = (fraction * count + 1e-9).floor().clamp_min(1)
-    order = torch.where(mask, values, -torch.inf).sort(-1, descending=True, stable=True).indices
+    order = torch.where(mask, values, -torch.inf).sort(dim=-1, stable=True, descending=True).indices
     rank = torch.empty_like(order).scatter_(-1, order, torch.arange(mask.shape[1], device=mask.device).expand_as(order))
     return mask & (rank < share)
 
