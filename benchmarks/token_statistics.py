@@ -20,7 +20,6 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from rich.console import Console
 from rich.table import Table
@@ -186,12 +185,12 @@ def main() -> None:
     described = facts(arguments, load_before)
     console.print(described)
     if arguments.save:
+        from isentrope._files import write_atomically
+
         text += [described, "", "Made by `benchmarks/token_statistics.py`, which says what is measured.", ""]
         target = Path(__file__).parent / "results" / "token_statistics.md"
         target.parent.mkdir(exist_ok=True)
-        with NamedTemporaryFile("w", dir=target.parent, delete=False, suffix=".tmp") as temporary:
-            temporary.write("\n".join(text))
-        os.replace(temporary.name, target)
+        write_atomically(target, "\n".join(text).encode())
 
 
 if __name__ == "__main__":

@@ -15,17 +15,16 @@ same run. Products in float32 use TensorFloat32 only where --tf32 says so.
 """
 
 import argparse
-import os
 import statistics
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from isentrope._files import write_atomically
 from isentrope.measures import TokenStatistics, token_statistics
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -177,9 +176,7 @@ def main() -> None:
         text += ["Made by `benchmarks/token_statistics_gpu.py`, which says what is measured.", ""]
         target = Path(__file__).parent / "results" / "token_statistics_gpu.md"
         target.parent.mkdir(exist_ok=True)
-        with NamedTemporaryFile("w", dir=target.parent, delete=False, suffix=".tmp") as temporary:
-            temporary.write("\n".join(text))
-        os.replace(temporary.name, target)
+        write_atomically(target, "\n".join(text).encode())
 
 
 if __name__ == "__main__":
