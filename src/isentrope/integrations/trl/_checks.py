@@ -6,7 +6,7 @@ from typing import Literal, get_args
 from trl.trainer.grpo_config import GRPOConfig
 
 from isentrope.integrations.trl._stage import token_parts
-from isentrope.policy import Objective, RolloutPlan, State
+from isentrope.policy import NEEDS, Objective, RolloutPlan, State
 from isentrope.policy.rollout import Tempered, Until
 
 BatchStatistics = Literal["old_pass", "previous_step", "micro_batch"]
@@ -55,6 +55,15 @@ def check_rollout(objective: Objective, state: State, plan: RolloutPlan, use_vll
         raise ValueError(
             f"objective {objective.name}: its rollout wants groups of {planned.group_size}; set "
             f"num_generations={planned.group_size} in GRPOConfig"
+        )
+
+
+def check_needs(objective: Objective) -> None:
+    """Refuse what no trainer of rewards has."""
+    if "teacher" in objective.needs:
+        raise ValueError(
+            f"objective {objective.name}: a part needs {NEEDS['teacher']}, which TRL's GRPO trainer does not have; train "
+            "it in the laboratory, isentrope.lab.Trainer(..., teacher=...)"
         )
 
 
