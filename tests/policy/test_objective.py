@@ -53,6 +53,7 @@ RECIPES = {
     "gppo": recipes.gppo(low=0.05, high=0.05),
     "cispo": recipes.cispo(high=0.1, low=0.1),
     "agentic_aepo": recipes.agentic_aepo(low=0.05, high=0.05),
+    "agentic_aepo branching": recipes.agentic_aepo(low=0.05, high=0.05, rollout="branching"),
     "erc": recipes.erc(low=0.8, high=1.2),
     "aent": recipes.aent(initial=0.1, largest=1.0, removed=0.4),
     "siren": recipes.siren(coefficient=1.0, quantile=0.3),
@@ -63,6 +64,9 @@ RECIPES = {
     "ares published": recipes.ares(reasoning_tokens=[0, 1], window=1, published=True),
     "dual_entropy": recipes.dual_entropy(target=1.0, initial=0.1),
     "dcpo": recipes.dcpo(target=0.5),
+    "aepo_arbitrary": recipes.aepo_arbitrary(target=0.5),
+    "cure": recipes.cure(),
+    "prompt_augmentation": recipes.prompt_augmentation(),
     "spine": recipes.spine(fraction=0.5, high_weight=0.3, low_weight=0.2, kl_coefficient=0.1),
     "gtpo": recipes.gtpo(bonus=0.4),
     "gtpo split": recipes.gtpo(bonus=0.4, normalization="split"),
@@ -72,6 +76,7 @@ RECIPES = {
     "ttrl": recipes.ttrl(),
     "ttrl leave one out": recipes.ttrl(leave_one_out=True),
     "ettrl": recipes.ettrl(),
+    "ettrl tree": recipes.ettrl(rollout="tree"),
     "pear": recipes.pear(alpha=0.5),
     "em_ft": recipes.em_ft(),
     "one_shot_em": recipes.one_shot_em(),
@@ -221,6 +226,14 @@ def test_the_order_of_rows_does_not_matter(name):
         (recipes.ares(gain=0, kl_coefficient=0), recipes.dapo().with_(surrogate=ClippedRatio(0.2, 0.3, 3.0))),
         (recipes.dual_entropy(target=1.0, rate=0.0, initial=0.1), recipes.entropy_bonus(0.1)),
         (recipes.dcpo(target=0.5, largest=0.0), recipes.grpo()),
+        (
+            recipes.aepo_arbitrary(target=0.5, responses=0.0),
+            recipes.grpo().with_(
+                surrogate=ClippedRatio(0.2, 0.2, dual_clip=3.0), row_filter=lambda b: ~b.extras["tempered"]
+            ),
+        ),
+        (recipes.cure(), recipes.dapo()),
+        (recipes.prompt_augmentation(high=0.2), recipes.grpo().with_(aggregation=recipes.dapo().aggregation)),
         (
             recipes.spine(fraction=1.0, high_weight=0.0, low_weight=0.0, kl_coefficient=0.0),
             recipes.ttrl().with_(aggregation=recipes.dapo().aggregation),

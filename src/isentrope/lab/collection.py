@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -11,6 +12,7 @@ from isentrope.lab.models import LanguageModel
 from isentrope.lab.rollouts import Rollouts, sample
 from isentrope.lab.tasks.problem import HasAnswers, HasPhases, Problem, Task, UsesTool
 from isentrope.lab.tempering import at_two_temperatures, spread
+from isentrope.lab.templated import Templated, plain
 from isentrope.lab.tokenizer import Tokenizer
 from isentrope.policy import RolloutPlan, TokenBatch
 
@@ -30,9 +32,9 @@ def collect(
         model: the policy.
         task: the verifier.
         problems: one a group.
-        plan: how many completions, at which temperature, and how they branch.
+        plan: how many completions, at which temperature, how they branch, and in which forms problems are put.
         generator: source of randomness.
-        max_new_tokens: longest completion; the task's own if None.
+        max_new_tokens: longest completion, beside the marks of a form; the task's own if None.
 
     Returns:
         The rollouts and the batch, group after group. Beside the extras of `to_batch` it holds ``tempered`` ``[B]``,
@@ -50,6 +52,12 @@ def collect(
         >>> batch.group_ids
         tensor([0, 0, 0, 1, 1, 1])
     """
+    if plan.templates:
+        task, problems = plain(task, problems)
+        task = Templated(task, plan.templates, plan.template_weights)
+        problems = task.put(problems, np.random.default_rng(int(torch.randint(2**62, (), generator=generator))))
+        if max_new_tokens is not None:
+            max_new_tokens += task.max_new_tokens - task.task.max_new_tokens
     tempered = spread(len(problems), plan.tempered_share)
 
     def rows(groups: Sequence[int], prefixes: Sequence[Sequence[int]] | None = None) -> Rollouts:
@@ -75,6 +83,9 @@ def collect(
     else:
         rollouts, given = grow(rows, plan, len(problems), turns=turns, tokenizer=model.tokenizer, generator=generator)
     batch = to_batch(model.tokenizer, task, repeated, rollouts, plan.group_size)
+    if isinstance(task, Templated) and plan.templates:
+        scores = [task.format(problem, text) for problem, text in zip(repeated, rollouts.completions, strict=True)]
+        batch = batch.with_(rewards=batch.rewards + plan.format_weight * batch.rewards.new_tensor(scores))
     extras = {**batch.extras, "tempered": tempered.to(rollouts.mask.device).repeat_interleave(plan.group_size)}
     if given is None:
         return rollouts, batch.with_(extras=extras)

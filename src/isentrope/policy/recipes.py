@@ -63,13 +63,17 @@ from isentrope.policy.quantile_baseline import QuantileBaseline
 from isentrope.policy.regularizers import EntropyBonus, HighProbabilityAdvantage, KLPenalty, LogRatioPenalty
 from isentrope.policy.replay import KeepVariedGroups, Replay, ToolCallBonus
 from isentrope.policy.rewards import LengthTrapezoid, OverlongPenalty
-from isentrope.policy.rollout import Tempered
+from isentrope.policy.rollout import PromptTemplates, Tempered, Until
 from isentrope.policy.selection import TopEntropy
 from isentrope.policy.self_supervision import MajorityVote, NegativeEntropy
 from isentrope.policy.sign_filter import EqualPrompts, OneSignedRewards, SignFilter
 from isentrope.policy.step_modulation import StepModulation
 from isentrope.policy.surrogates import ClippedRatio, SequenceRatio, UnclippedRatio, no_surrogate
 from isentrope.policy.tempered_gradient import Distance, Switch, TemperedGradient
+from isentrope.policy.tempered_groups import ImitateTempered, TemperedGroups, failed_when_tempered
+from isentrope.policy.templates import SYMBOLS, Template
+from isentrope.policy.tool_branching import ToolBranching
+from isentrope.policy.tree_rollout import TreeRollout
 from isentrope.policy.turn_entropy import PhaseWeight, TurnEntropySmoothing
 from isentrope.policy.weights import CovarianceBetween, DropRandom, KeepOnly, TopCovariance
 from isentrope.policy.window_entropy import UncertainWindows
@@ -307,14 +311,20 @@ def cispo(high: float = 4.0, low: float | None = None) -> Objective:
     )
 
 
-def agentic_aepo(strength: Number = 0.2, low: float = 0.2, high: float = 0.2) -> Objective:
-    """Agentic entropy-balanced policy optimisation (arXiv 2510.14545): its clip and its advantage.
+def agentic_aepo(
+    strength: Number = 0.2, low: float = 0.2, high: float = 0.2, rollout: Literal["plain", "branching"] = "plain"
+) -> Objective:
+    """Agentic entropy-balanced policy optimisation (arXiv 2510.14545): its clip, its advantage and its branching rollout.
 
     Above the clip a token keeps its gradient, below it does not; advantages grow with the token's entropy by ``strength``
-    per standard deviation. The paper's branching rollout is the host's work.
+    per standard deviation. With ``rollout="branching"`` responses branch after the answers of tools, as often as the
+    entropy there is worth it.
     """
+    if rollout not in ("plain", "branching"):
+        raise ValueError(f"agentic_aepo: rollout must be 'plain' or 'branching', got {rollout!r}")
     return Objective(
         name="agentic_aepo",
+        rollout=(ToolBranching(),) if rollout == "branching" else (),
         advantage=GroupNormalized(),
         shaping=(EntropyAwareAdvantage(strength),),
         surrogate=GradientPreservingClip(low, high, low_gradient=0.0, high_gradient=1.0, dual_clip=None),
@@ -441,6 +451,33 @@ def dual_entropy(
     return grpo().adding(regularizers=bonus, papers="soft-actor-critic").with_(name="dual_entropy")
 
 
+def aepo_arbitrary(
+    target: float,
+    hot: float = 1.2,
+    cold: float = 0.8,
+    prompts: float = 0.25,
+    responses: float = 60 / 2560,
+    epsilon: float = 0.2,
+) -> Objective:
+    """Arbitrary entropy policy optimisation (arXiv 2510.08141): GRPO, and REINFORCE on correct responses drawn hotter.
+
+    The responses to a share ``prompts`` of the prompts are drawn at temperature ``hot`` while the entropy is at most
+    ``target`` nats, at ``cold`` while it is above. Of those only the correct ones in mixed groups are learnt from, with
+    advantage 1, and as many as a share ``responses`` of the batch at most; half as many while the entropy is above.
+    (In the paper further prompts are drawn for them; here they are among the prompts of the step.)
+    """
+    half = Switch(target, responses, responses / 2)
+    return Objective(
+        name="aepo_arbitrary",
+        rollout=(TemperedGroups(prompts, Switch(target, hot, cold)),),
+        advantage=ImitateTempered(GroupNormalized(), half),
+        row_filter=(failed_when_tempered,),
+        surrogate=ClippedRatio(epsilon, epsilon, dual_clip=3.0),
+        aggregation=sequence_mean,
+        papers=("aepo-arbitrary", "grpo"),
+    )
+
+
 def dcpo(target: float, hot: float = 1.2, cold: float = 0.8, largest: float = 0.1) -> Objective:
     """Arbitrary entropy policy optimisation without further rollouts (arXiv 2510.08141, the option "DCPO" of its code).
 
@@ -562,6 +599,20 @@ def entrocraft(
     )
 
 
+def cure(
+    first_stage: int = 300, continuations: int = 3, among: int = 20, low: float = 0.2, high: float = 0.28
+) -> Objective:
+    """Critical-token-guided re-concatenation (arXiv 2508.11016): DAPO on responses that were begun anew, then plain DAPO.
+
+    For the first ``first_stage`` optimiser steps each full response is cut before one of its ``among`` most uncertain
+    tokens, and the part before it becomes the prompt of ``continuations`` further responses, which share its group. The
+    group size must be a multiple of ``1 + continuations``.
+    """
+    tree = TreeRollout(forks=1, continuations=continuations, among=among, first=1, learns_prefix=False)
+    objective = dapo(low, high).with_(name="cure").adding(papers="cure")
+    return objective.with_(rollout=Until(tree, first_stage)) if first_stage else objective
+
+
 def beyond_80_20(fraction: Number = 0.2, denominator: Literal["all", "selected"] = "all") -> Objective:
     """Beyond the 80/20 Rule (arXiv 2506.01939): DAPO whose gradient comes from the tokens of highest entropy alone.
 
@@ -654,12 +705,23 @@ def ttrl(leave_one_out: bool = False) -> Objective:
     return grpo().with_(name="ttrl", reward=MajorityVote(leave_one_out)).adding(papers="ttrl")
 
 
-def ettrl(strength: Number = 1.0, leave_one_out: bool = False) -> Objective:
-    """ETTRL's advantage reshaping (arXiv 2508.11356): TTRL in which certain responses count more.
+def ettrl(
+    strength: Number = 1.0,
+    leave_one_out: bool = False,
+    rollout: Literal["plain", "tree"] = "plain",
+    forks: int = 2,
+    continuations: int = 2,
+) -> Objective:
+    """ETTRL (arXiv 2508.11356): TTRL in which certain responses count more, and which may fork at uncertain tokens.
 
-    The paper's other half, responses that fork at uncertain tokens, is a matter of sampling.
+    With ``rollout="tree"`` each full response forks at its ``forks`` most uncertain tokens into ``continuations`` further
+    ones; the group size must be a multiple of ``1 + forks * continuations`` (the paper's is 60, twelve trees).
     """
-    return ttrl(leave_one_out).with_(name="ettrl", shaping=ScaledByCertainty(strength)).adding(papers="ettrl")
+    if rollout not in ("plain", "tree"):
+        raise ValueError(f"ettrl: rollout must be 'plain' or 'tree', got {rollout!r}")
+    tree = TreeRollout(forks, continuations)
+    objective = ttrl(leave_one_out).with_(name="ettrl", shaping=ScaledByCertainty(strength)).adding(papers="ettrl")
+    return objective.with_(rollout=tree) if rollout == "tree" else objective
 
 
 def pear(
@@ -775,6 +837,23 @@ def spear(
         surrogate=ClippedRatio(0.2, 0.28),
         token_weight=DropRandom(fraction, where=CovarianceBetween(low, high)),
         papers=("spear", "dr-grpo"),
+    )
+
+
+def prompt_augmentation(
+    templates: Collection[Template] = SYMBOLS, format_weight: float = 1.0, low: float = 0.2, high: float = 0.28
+) -> Objective:
+    """Prompt augmentation (arXiv 2602.03190): each visit to a prompt draws a template, whose format is rewarded.
+
+    GRPO with a higher upper clip and the mean over tokens. By default the templates are the laboratory's `SYMBOLS`, which
+    a policy must have seen (`isentrope.lab.Templated` for the warm start).
+    """
+    return grpo().with_(
+        name="prompt_augmentation",
+        rollout=PromptTemplates(tuple(templates), format_weight=format_weight),
+        surrogate=ClippedRatio(low, high),
+        aggregation=token_mean,
+        papers=("prompt-augmentation", "grpo"),
     )
 
 
