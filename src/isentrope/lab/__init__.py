@@ -15,7 +15,7 @@ from isentrope.lab.models import LanguageModel, OutputHead  # noqa: E402
 from isentrope.lab.probe import EntropyProbe  # noqa: E402
 from isentrope.lab.rollouts import Rollouts, Scores, join, sample, score  # noqa: E402
 from isentrope.lab.tasks import Addition, Calculator, Countdown, Problem, ReasoningGym, Task, task  # noqa: E402
-from isentrope.lab.templated import Templated  # noqa: E402
+from isentrope.lab.tasks.templated import Templated  # noqa: E402
 from isentrope.lab.tiny import TinyTransformer  # noqa: E402
 from isentrope.lab.tokenizer import CharacterTokenizer, Tokenizer  # noqa: E402
 from isentrope.lab.trainer import Trainer, TrainerSettings  # noqa: E402

@@ -11,8 +11,8 @@ from isentrope.lab.branching import grow, without_prefixes
 from isentrope.lab.models import LanguageModel
 from isentrope.lab.rollouts import Rollouts, sample
 from isentrope.lab.tasks.problem import HasAnswers, HasPhases, Problem, Task, UsesTool
+from isentrope.lab.tasks.templated import Templated, plain
 from isentrope.lab.tempering import at_two_temperatures, spread
-from isentrope.lab.templated import Templated, plain
 from isentrope.lab.tokenizer import Tokenizer
 from isentrope.policy import RolloutPlan, TokenBatch
 

@@ -7,15 +7,17 @@ from isentrope.lab.tasks.calculator import Calculator
 from isentrope.lab.tasks.countdown import Countdown
 from isentrope.lab.tasks.problem import Task
 from isentrope.lab.tasks.reasoning_gym import ReasoningGym
+from isentrope.lab.tasks.templated import Templated
 
-TASK_NAMES = ("addition", "calculator", "countdown", "reasoning_gym:DATASET")
+TASK_NAMES = ("addition", "calculator", "countdown", "reasoning_gym:DATASET", "templated:TASK")
 
 
 def task(name: str) -> Task:
     """The task of that name, with its default settings.
 
     Args:
-        name: ``"countdown"``, ``"addition"``, ``"calculator"``, or ``"reasoning_gym:"`` and the name of a dataset.
+        name: ``"countdown"``, ``"addition"``, ``"calculator"``, ``"reasoning_gym:"`` and the name of a dataset, or
+            ``"templated:"`` and the name of another task.
 
     Returns:
         The task.
@@ -30,7 +32,7 @@ def task(name: str) -> Task:
         >>> task("countdwn")
         Traceback (most recent call last):
         ValueError: name: there is no task 'countdwn'; did you mean 'countdown'? (tasks: addition,
-        calculator, countdown, reasoning_gym:DATASET)
+        calculator, countdown, reasoning_gym:DATASET, templated:TASK)
     """
     if name == "countdown":
         return Countdown()
@@ -41,6 +43,8 @@ def task(name: str) -> Task:
     library, _, dataset = name.partition(":")
     if library == "reasoning_gym" and dataset:
         return ReasoningGym(dataset)
+    if name.startswith("templated:"):
+        return Templated(task(name.removeprefix("templated:")))
     close = difflib.get_close_matches(name, TASK_NAMES, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"name: there is no task {name!r}{hint} (tasks: {', '.join(TASK_NAMES)})")
