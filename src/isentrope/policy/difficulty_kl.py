@@ -132,7 +132,8 @@ class DifficultyKLTerm:
         correct = batch.outcome_rewards > self.correct_above
         bucket = difficulty(correct, batch.group_ids)
         relaxed = (bucket == 0) & ~correct & (self.counter(batch).excess >= self.relax_from)
-        return torch.stack((bucket.to(batch.rewards.dtype), torch.where(relaxed, self.relax, 1.0)), -1)
+        factor = torch.ones_like(batch.rewards).masked_fill(relaxed, self.relax)
+        return torch.stack((bucket.to(factor.dtype), factor), -1)
 
     def __call__(
         self, batch: TokenBatch, prepared: Float[Tensor, "batch 2"]

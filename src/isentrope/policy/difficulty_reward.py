@@ -70,8 +70,9 @@ def entropy_reward(
 
     For easy, medium and hard ``f = .15, .25, .35``, ``k = 2, 3, 4``, ``q = 2, 2.5, 3``, ``c = gain, gain, 1.2 gain``.
 
-    A wrong answer always gains at least half of its bound. The bounds overlap: for gains above 0.625, 0.556 and 0.417 a
-    wrong answer can earn more than a right one of the same prompt (easy, medium, hard), the last at the default of 0.5.
+    A wrong answer always gains at least half of its bound. The bounds overlap: for gains above 0.625, 0.556 and 0.432 a
+    wrong answer can earn more than a right one to the same prompt (easy, medium, hard); with ARES's first gain of 0.5 a
+    wrong one with many passages earns more than a right one with none where more than 40 are usual on hard prompts.
 
     Args:
         number: ``N``, ``[B]``.
