@@ -134,9 +134,10 @@ def test_importing_the_package_is_light():
         "import isentrope.measures",
         "from isentrope.measures import entropy, discrete_entropy",
         "import isentrope.catalog",
+        "import isentrope.training",
     ],
 )
-def test_measures_take_no_torch(statement):
+def test_rooms_that_do_without_torch_do_not_import_it(statement):
     assert not loaded_by(statement).intersection(HEAVY)
 
 

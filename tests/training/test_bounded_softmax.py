@@ -26,7 +26,7 @@ def test_lower_branch_is_that_of_mpmath_down_to_the_smallest_numbers():
         with mpmath.workdps(50):
             exact = float(mpmath.lambertw(mpmath.mpf(x), -1).real)
         assert value == pytest.approx(exact, rel=1e-14 if x > -0.36 else 2e-16 / (1 + exact) ** 2 + 1e-14)
-    assert float(lower_lambert_w(torch.tensor(-1 / math.e).double())) == pytest.approx(-1, abs=1e-7)
+    assert float(lower_lambert_w(torch.tensor(-1 / math.e, dtype=torch.float64))) == pytest.approx(-1, abs=1e-7)
     assert lower_lambert_w(torch.tensor(-0.1)).dtype == torch.float32
 
 
