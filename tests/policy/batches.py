@@ -41,6 +41,8 @@ def compared(batch, logits):
     teacher_logits = batch.extras["teacher_logits"]
 
     def teacher(measure, where):
+        if not where.any():
+            return 0 * logits.sum(-1)
         values = measure(logits[where], teacher_logits[where])
         return values.new_zeros(where.shape).index_put(where.nonzero(as_tuple=True), values)
 
