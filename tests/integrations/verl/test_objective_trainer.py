@@ -23,7 +23,6 @@ from verl.workers.utils.padding import no_padding_2_padding
 from verl_driver import DictionaryQueue, Workers, composed, configuration, stepped
 from verl_rows import gradients, near_old, rollouts, scores
 
-from isentrope.integrations.verl import _surface
 from isentrope.integrations.verl import trainer as trainer_module
 from isentrope.integrations.verl.configuration import requested_objective
 from isentrope.integrations.verl.stage import real_rows, token_batch
@@ -146,7 +145,7 @@ def test_needs_switch_on_what_verls_workers_compute():
 
 
 def test_another_verl_is_refused_in_one_line(monkeypatch):
-    monkeypatch.setattr(_surface, "version", lambda name: "0.10.0")
+    monkeypatch.setattr("isentrope.integrations._surface.version", lambda name: "0.10.0")
     monkeypatch.setattr(PPOTrainer, "_update_actor", lambda self, batch: batch)
     with pytest.raises(
         ImportError, match=r"made for verl 0.9.1, found 0.10.0; changed in it: PPOTrainer._update_actor"
