@@ -15,7 +15,8 @@ from test_trainer import CHOOSING, Gradients
 from transformers import TrainerCallback
 from trl.trainer import grpo_trainer
 
-from isentrope.integrations.trl import DiagnosisCallback, EntropyGRPOTrainer, EntropyMonitor, _surface
+from isentrope.integrations.trl import DiagnosisCallback, EntropyGRPOTrainer, EntropyMonitor
+from isentrope.integrations.trl._surface import check_surface
 from isentrope.integrations.trl.trainer import SamplerCorrection
 from isentrope.policy import RolloutPlan, TokenBatch, recipes
 from isentrope.policy.controllers import Linear
@@ -43,6 +44,8 @@ from isentrope.policy.selection import TopEntropy
         (STOCK_DAPO, {}, {"token_head": "fast"}, "token_head must be"),
         (STOCK_DAPO.with_(rollout=Tempered(0.7)), {}, {"token_head": "trl"}, "a temperature that changes"),
         (STOCK_DAPO.with_(output_activation=torch.tanh), {}, {}, "cannot host the output activation"),
+        (recipes.tip(), {}, {}, "needs the distributions of a frozen teacher, which TRL"),
+        (recipes.spear(), {}, {}, r"cannot host rollout\[0\], Replay"),
         (recipes.era(), {}, {"token_head": "trl"}, "an output activation"),
         (recipes.era(), {"accumulation": 1, "per_generation": 2}, {}, "one optimiser step a generation batch"),
     ],
@@ -58,13 +61,16 @@ def test_an_objective_must_be_one():
 
 
 def test_another_trl_is_refused_in_one_line(monkeypatch):
-    monkeypatch.setattr(_surface, "version", lambda _: "1.17.0")
-    with pytest.raises(ImportError, match=r"made for TRL 1.16, found 1.17.0: pip install 'trl>=1.16,<1.17'"):
-        _surface.check_surface()
-    monkeypatch.setattr(_surface, "version", version)
-    monkeypatch.setattr(_surface.GRPOTrainer, "_compute_loss", lambda self, model, rows: None)
+    monkeypatch.setattr("isentrope.integrations._surface.version", lambda _: "1.17.0")
+    with pytest.raises(ImportError, match=r"made for trl 1.16, found 1.17.0: pip install 'trl>=1.16,<1.17'"):
+        check_surface()
+    monkeypatch.setattr("isentrope.integrations._surface.version", version)
+    monkeypatch.setattr(grpo_trainer.GRPOTrainer, "_compute_loss", lambda self, model, rows: None)
     with pytest.raises(ImportError, match="changed in it: _compute_loss: pip install"):
-        _surface.check_surface()
+        check_surface()
+    monkeypatch.setattr(grpo_trainer.GRPOTrainer, "loss_is_scaled_for_ga", False)
+    with pytest.raises(ImportError, match="changed in it: _compute_loss, loss_is_scaled_for_ga: pip install"):
+        check_surface()
 
 
 # --- where whole-batch numbers come from
@@ -89,14 +95,15 @@ def test_a_pass_is_made_only_where_something_reads_it(monkeypatch):
     passes = []
     scored = EntropyGRPOTrainer._scored_without_gradient
     monkeypatch.setattr(EntropyGRPOTrainer, "_scored_without_gradient", lambda *a: passes.append(1) or scored(*a))
-    for objective, per_generation, expected in (
-        (STOCK_DAPO, 2, 0),
-        (CHOOSING, 2, 2),
-        (recipes.entropic(target=2.0), 2, 2),
-        (CHOOSING, 4, 0),  # TRL's own pass
+    for objective, per_generation, options, expected in (
+        (STOCK_DAPO, 2, {"rollout_func": given}, 0),
+        (CHOOSING, 2, {"rollout_func": given}, 2),
+        (recipes.entropic(target=2.0), 2, {"rollout_func": given}, 2),
+        (CHOOSING, 2, {}, 0),  # read off what `generate` drew from
+        (CHOOSING, 4, {"rollout_func": given}, 0),  # TRL's own pass
     ):
         passes.clear()
-        trained(objective, settings(2, per_generation, steps=2))
+        trained(objective, settings(2, per_generation, steps=2), **options)
         assert len(passes) == expected
 
 

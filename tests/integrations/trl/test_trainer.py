@@ -158,7 +158,7 @@ def test_the_laboratory_and_trl_have_the_same_loss_and_gradient(name, accumulati
     rollouts = Rollouts(
         **{**vars(rollouts), "log_probs": scored.log_probs.detach(), "entropy": scored.entropy.detach()}
     )
-    monkeypatch.setattr(lab_trainer, "sample", lambda *_, **__: rollouts)
+    monkeypatch.setattr("isentrope.lab.collection.sample", lambda *_, **__: rollouts)
     rewards = [float(r) for r in rows["isentrope/rewards"]]
     task = GivenTask([Problem("", ()) for _ in range(8 // GROUP)], rewards)
     options = TrainerSettings(

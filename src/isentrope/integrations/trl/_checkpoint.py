@@ -1,7 +1,7 @@
 """What TRL's checkpoints lack: the objective's state, and the rollouts that a resumed run must not draw again."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,6 @@ class Progress:
     seen: dict[str, float]
     last: dict[str, float]
     in_block: bool
-    version: int = field(default=1)
 
 
 def save(checkpoint: Path, progress: Progress, rank: int, buffer: list[dict[str, Any]]) -> None:

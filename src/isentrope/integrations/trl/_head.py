@@ -9,7 +9,7 @@ import functools
 import types
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -69,7 +69,7 @@ class TokenHead:
         logits = None
         with autocast, maybe_gather_lm_head_ctx(weight, bias):
             if self.logits or self.activation is not None:
-                logits = type(head)(weight, bias, head.softcap, head.scale).logits(rows) / self.temperature
+                logits = replace(head, weight=weight, bias=bias).logits(rows) / self.temperature
                 if self.activation is not None:
                     logits = self.activation(logits)
                 statistics = token_statistics_from_logits(logits, chosen, outputs=names)

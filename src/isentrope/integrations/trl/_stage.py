@@ -1,7 +1,6 @@
 """The whole-batch stage on many ranks: gather, prepare, keep one's own rows."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from collections.abc import Mapping
 
 import torch
 from accelerate import Accelerator
@@ -20,7 +19,7 @@ def prepare_on_all_ranks(
     Rows that no reward function scored (NaN) stay out of groups and of the loss.
     """
     own = slice(accelerator.process_index * len(batch.mask), (accelerator.process_index + 1) * len(batch.mask))
-    whole = _mapped(batch, lambda x: _gathered(x, accelerator).cpu())
+    whole = batch.mapped(lambda x: _gathered(x, accelerator).cpu())
     scored = whole.rewards.isfinite()
     if not scored.any():
         whole, scored = whole.with_(rewards=torch.zeros_like(whole.rewards)), ~scored
@@ -39,7 +38,7 @@ def prepare_on_all_ranks(
         value = full[own]
         return (value[:, : batch.mask.shape[1]] if value.ndim > 1 else value).to(batch.mask.device)
 
-    return _mapped(prepared, back), tally
+    return prepared.mapped(back), tally
 
 
 def without_token_parts(objective: Objective) -> Objective:
@@ -94,7 +93,7 @@ def concatenated(batches: list[TokenBatch], accelerator: Accelerator) -> TokenBa
         wide = [torch.nn.functional.pad(v, (0, width - v.shape[1])) if v.ndim > 1 else v for v in values]
         return _gathered(torch.cat(wide), accelerator).cpu()
 
-    return _mapped(batches[0], joined, *batches[1:])
+    return batches[0].mapped(joined, *batches[1:])
 
 
 def _gathered(value: Tensor, accelerator: Accelerator) -> Tensor:
@@ -105,19 +104,3 @@ def _gathered(value: Tensor, accelerator: Accelerator) -> Tensor:
     if sent.ndim > 1:
         sent = accelerator.pad_across_processes(sent, dim=1)
     return accelerator.gather(sent).to(value.dtype)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _mapped(batch: TokenBatch, change: Callable[..., Tensor], *others: TokenBatch) -> TokenBatch:
-    """Every row-leading tensor of a batch (together with those of the others) changed."""
-    changes = {}
-    for f in fields(batch):
-        value = getattr(batch, f.name)
-        if isinstance(value, Tensor):
-            changes[f.name] = change(value, *(getattr(other, f.name) for other in others))
-        elif f.name in ("prepared", "extras"):
-            changes[f.name] = {
-                # In one order on all ranks, which exchange them one by one.
-                name: change(value[name], *(getattr(other, f.name)[name] for other in others))
-                for name in sorted(value)
-            }
-    return replace(batch, **changes)

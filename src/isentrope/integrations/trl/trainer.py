@@ -11,13 +11,15 @@ of completions and checkpoints stay TRL's. What changes is what happens between 
 
 Where `prepare` needs log-probabilities and entropies of the whole generation batch, TRL has them anyway if a generation
 batch serves several optimiser steps. If each rank's generation batch is one micro-batch, the loss's own forward pass
-gives them. Else they cost a forward pass without gradient, or are done without (`batch_statistics`).
+gives them. Else they are read off the logits that `transformers` samples from. Where another engine samples, or tools run
+in between, they cost a forward pass without gradient, or are done without (`batch_statistics`).
 
 A window of ``gradient_accumulation_steps`` micro-batches that reaches beyond the generation batch at hand cannot know the
 denominators of completions that do not exist yet: those of the micro-batches at hand are scaled up.
 """
 
 import copy
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -36,10 +38,12 @@ from isentrope.integrations.trl._checks import (
     BatchStatistics,
     check_activation,
     check_batch_statistics,
+    check_needs,
     check_rollout,
     check_settings,
 )
 from isentrope.integrations.trl._head import TokenHead
+from isentrope.integrations.trl._sampling import SamplingRecord
 from isentrope.integrations.trl._stage import (
     concatenated,
     prepare_on_all_ranks,
@@ -136,6 +140,7 @@ class EntropyGRPOTrainer(GRPOTrainer):
             args = GRPOConfig(f"{name.split('/')[-1]}-{objective.name}")
         check_settings(args)
         state = objective.start(args.seed)
+        check_needs(objective)
         check_activation(objective)
         check_batch_statistics(objective, state, batch_statistics)
         group_size: Any = args.num_generations
@@ -154,6 +159,8 @@ class EntropyGRPOTrainer(GRPOTrainer):
         for paper in [paper for paper in papers() if paper.key in objective.papers[:1]]:
             self._paper = {"title": paper.title, "id": paper.arxiv, "citation": paper.bibtex()}
         self.batch_statistics: BatchStatistics = batch_statistics
+        self._generating: Any = self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+        self._statistics = tuple(sorted(objective.needs & STATISTICS))
         self._head = self._chosen_head(token_head)
         self._reads_tokens = bool(token_parts(objective.at(state)))
 
@@ -188,8 +195,7 @@ class EntropyGRPOTrainer(GRPOTrainer):
     def _chosen_head(self, choice: str | None) -> TokenHead | None:
         """The head that answers scoring passes, installed; None for TRL's."""
         objective = self.objective
-        statistics = tuple(sorted(objective.needs & STATISTICS))
-        wanted = [*statistics, *sorted({"logits"} & objective.needs)]
+        wanted = [*self._statistics, *sorted({"logits"} & objective.needs)]
         wanted += ["an output activation"] if objective.output_activation is not None else []
         wanted += ["a temperature that changes"] if objective.rollout else []
         if choice is None:
@@ -207,8 +213,10 @@ class EntropyGRPOTrainer(GRPOTrainer):
             )
         if is_deepspeed_zero3_enabled():
             raise ValueError("token_head='isentrope' does not work under DeepSpeed ZeRO-3; use ZeRO-2 or FSDP")
-        head = TokenHead(self.temperature, self.args.cast_lm_head_to_fp32, statistics, "logits" in objective.needs)
-        head.install(self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model)
+        head = TokenHead(
+            self.temperature, self.args.cast_lm_head_to_fp32, self._statistics, "logits" in objective.needs
+        )
+        head.install(self._generating)
         return head
 
     # The generation batch: rewards and scores, seen as a whole.
@@ -238,20 +246,28 @@ class EntropyGRPOTrainer(GRPOTrainer):
             self.temperature = self.objective.rollout_plan(plan, self.objective_state).temperature
             self.generation_config.temperature = self.generation_kwargs["temperature"] = self.temperature
         self._aim_head(self.temperature, None)
+        whole = self.batch_statistics == "old_pass"
+        in_loss = whole and self._prepares_in_loss(training)
+        wanted = whole and not in_loss and (self._reads_tokens or self._follows)
+        record = SamplingRecord(self.temperature, ("log_probs", "entropy", *self._statistics))
         self._old_scores = [] if self._trl_scores_old else None
         try:
-            output = super()._generate_and_score_completions(inputs)
-            old_scores = self._old_scores
+            with record.watching(self._generating) if wanted and not self._trl_scores_old else nullcontext():
+                output = super()._generate_and_score_completions(inputs)
+            old_scores = self._named(*self._old_scores) if self._old_scores else None
         finally:
             self._old_scores = None
         output |= self._rewards_and_groups(len(output["completion_ids"]), training)
-        whole = self.batch_statistics == "old_pass"
-        if whole and self._prepares_in_loss(training):
+        if in_loss:
             return output
-        if whole and not old_scores and (self._reads_tokens or self._follows):
-            old_scores = self._scored_without_gradient(output, training)
+        if wanted and old_scores is None:
+            old_scores = record.scores(output["completion_ids"], output["completion_mask"].bool())
+            # All ranks make a scoring pass, or none does.
+            missed = torch.tensor(int(old_scores is None), device=self.accelerator.device)
+            if summed({"missed": missed}, self.accelerator)["missed"]:
+                old_scores = self._scored_without_gradient(output, training)
         tokens_later = self.batch_statistics == "micro_batch" and self._reads_tokens
-        return self._prepared(output, old_scores or None, "rows" if tokens_later else "all")
+        return self._prepared(output, old_scores, "rows" if tokens_later else "all")
 
     def _rewards_and_groups(self, count: int, training: bool) -> dict[str, Tensor]:
         """This rank's rewards, NaN where no function scored, and group numbers that are the same on all ranks."""
@@ -262,20 +278,22 @@ class EntropyGRPOTrainer(GRPOTrainer):
         group_size: Any = self.num_generations if training else self.num_generations_eval
         group_ids = index // group_size
         own = slice(self.accelerator.process_index * count, (self.accelerator.process_index + 1) * count)
-        temperature = rewards.new_tensor(self.temperature)
-        names = ("rewards", "group_ids", "temperature")
-        return dict(zip((_OURS + name for name in names), (rewards[own], group_ids[own], temperature), strict=True))
+        return {
+            _OURS + "rewards": rewards[own],
+            _OURS + "group_ids": group_ids[own],
+            _OURS + "temperature": rewards.new_tensor(self.temperature),
+        }
 
     def _prepares_in_loss(self, training: bool) -> bool:
         """Whether the generation batch of each rank is the micro-batch that its loss sees, under the policy that sampled."""
         whole = not training or self.args.steps_per_generation == 1
         return whole and not self._trl_scores_old and not self._decides_activation
 
-    def _scored_without_gradient(self, inputs: dict, training: bool) -> list[Tensor]:
-        """Log-probabilities and (packed) entropies of a generation batch under the present policy."""
+    def _scored_without_gradient(self, inputs: dict, training: bool) -> dict[str, Tensor]:
+        """Token statistics of a generation batch under the present policy, by name."""
         size = self.args.per_device_train_batch_size if training else self.args.per_device_eval_batch_size
         with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
-            return list(self._scored(self.model, inputs, size)[:2])
+            return self._named(*self._scored(self.model, inputs, size)[:2])
 
     def _scored(self, model, inputs: dict, batch_size: int | None = None):
         """Log-probabilities, (packed) entropies and load-balancing loss of the completions."""
@@ -292,13 +310,20 @@ class EntropyGRPOTrainer(GRPOTrainer):
 
     def _aim_head(self, temperature: float, inputs: dict | None) -> None:
         """Let the head answer for this temperature, and for the output activation of these rows."""
-        if self._head is not None:
-            self._head.temperature = temperature
+        if self._head is None:
+            return
+        self._head.temperature = temperature
+        if self._decides_activation:
             batch, mask = (None, None) if inputs is None else (self._batch(inputs), inputs["completion_mask"].bool())
             self._head.activation = self.objective.activation(self.objective_state, batch, mask)
 
     def _unpacked(self, packed: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         return (packed, {}, None) if self._head is None else self._head.unpack(packed)
+
+    def _named(self, log_probs: Tensor, packed: Tensor) -> dict[str, Tensor]:
+        """A scoring pass's answer by the names of its statistics, without gradient."""
+        entropy, statistics, _ = self._unpacked(packed.detach())
+        return {"log_probs": log_probs.detach(), "entropy": entropy, **statistics}
 
     def _batch(self, inputs: dict) -> TokenBatch:
         """A host's rows as a batch; log-probabilities of the sampling policy are NaN where TRL has none."""
@@ -318,16 +343,15 @@ class EntropyGRPOTrainer(GRPOTrainer):
             **{name: ours[name] for name in names if name in ours},
         )
 
-    def _prepared(self, inputs: dict, scores: list[Tensor] | None, part: Literal["all", "rows", "tokens"]) -> dict:
+    def _prepared(self, inputs: dict, scores: dict[str, Tensor] | None, part: Literal["all", "rows", "tokens"]) -> dict:
         """The rows with what `Objective.prepare` decides, by all of it or by its part for rows or for tokens.
 
         Controllers are shown the metrics of the whole batch, or those of the step before.
         """
         batch, objective, state = self._batch(inputs), self.objective, self.objective_state
         if scores is not None:
-            entropy, statistics, _ = self._unpacked(scores[1].detach())
-            extras = {**batch.extras, **statistics}
-            batch = batch.with_(old_log_probs=scores[0].detach(), old_entropy=entropy, extras=extras)
+            extras = {**batch.extras, **{name: scores[name] for name in self._statistics}}
+            batch = batch.with_(old_log_probs=scores["log_probs"], old_entropy=scores["entropy"], extras=extras)
         if part != "all":
             split = without_token_parts if part == "rows" else with_given_advantages
             objective, state = split(objective.at(state)), State(state.step, state.seed)
@@ -358,7 +382,7 @@ class EntropyGRPOTrainer(GRPOTrainer):
         in_loss = _OURS + "loss_mask" not in inputs
         if in_loss:
             part = "tokens" if _OURS + "advantages" in inputs else "all"
-            inputs = self._prepared(inputs, [log_probs, packed], part)
+            inputs = self._prepared(inputs, self._named(log_probs, packed), part)
         batch = self._batch(inputs)
         needs = self.objective.needs
         batch = batch.with_(
@@ -400,12 +424,11 @@ class EntropyGRPOTrainer(GRPOTrainer):
 
     def _window_totals(self, batch: TokenBatch, in_loss: bool, training: bool) -> dict[str, Tensor]:
         """Denominators of the window that a micro-batch belongs to, over all ranks."""
-        here = self._counted([batch])
         if not training:
-            return here
+            return self._counted([batch])
         count = self.current_gradient_accumulation_steps
         if in_loss and self.batch_statistics == "old_pass":
-            return _scaled(here, count)
+            return _scaled(self._counted([batch]), count)
         generation, step = self._micro_batches_per_generation, self._step
         if self._position == 0 or step % generation == 0:
             ahead = range(step, min(step + count - self._position, (step // generation + 1) * generation))
@@ -414,6 +437,7 @@ class EntropyGRPOTrainer(GRPOTrainer):
             self._totals = _scaled(self._counted(known), count / len(known))
         if in_loss:
             # Nobody knows how many tokens the coming micro-batches will choose: as large a share as here.
+            here = self._counted([batch])
             known = {name: self._totals[name] for name in ("tokens", "rows", "width")}
             rows = float(known["rows"]) / max(1, int(here["rows"]))
             tokens = float(known["tokens"]) / max(1, int(here["tokens"]))
@@ -431,9 +455,7 @@ class EntropyGRPOTrainer(GRPOTrainer):
         """After the last micro-batch of an optimiser step: the next state, from reduced values, and the metrics."""
         state, tally = self.objective_state, reduced(self._tally, self.accelerator)
         metrics = self._metrics_of(self._window, tally)
-        metrics |= {f"coefficient/{path}": value for path, value in self.objective.coefficients(state).items()}
-        target = self.objective.target(state)
-        metrics |= {} if target is None else {"target_entropy": target}
+        metrics |= self.objective.control_metrics(state)
         self._log(metrics | {f"statistics_scope/{self.batch_statistics}": 1.0, "temperature": self._temperature})
         if "entropy" in metrics:
             self._metrics["train"]["entropy"].append(metrics["entropy"])
@@ -449,13 +471,10 @@ class EntropyGRPOTrainer(GRPOTrainer):
         assert whole.old_entropy is not None
         assert whole.advantages is not None
         covariance = covariance_contributions(whole.old_log_probs, whole.advantages, whole.mask)
-        count = whole.mask.sum()
-        metrics = {}
-        if count:
-            metrics = {
-                "entropy": float(torch.where(whole.mask, whole.old_entropy, 0).sum(dtype=torch.float64) / count),
-                "covariance": float(covariance.sum(dtype=torch.float64) / count),
-            }
+        metrics = (
+            Tally().add("entropy", whole.old_entropy, whole.mask).add("covariance", covariance, whole.mask).means()
+        )
+        if metrics:
             metrics |= entropy_drivers(whole.old_log_probs, whole.old_entropy, whole.advantages, whole.mask)
         return metrics | {name: value for name, value in tally.means().items() if name != "loss_entropy"}
 

@@ -73,10 +73,7 @@ class ObjectiveTrainer(PPOTrainerSync):
         if raw.old_entropy is not None and prepared.advantages is not None:
             row |= entropy_drivers(raw.old_log_probs, raw.old_entropy, prepared.advantages, raw.mask)
         self.objective_state = self.objective.control(self.objective_state, tally.means())
-        coefficients = self.objective.coefficients(self.objective_state)
-        row |= {f"coefficient/{path}": value for path, value in coefficients.items()}
-        target = self.objective.target(self.objective_state)
-        row |= {} if target is None else {"target_entropy": target}
+        row |= self.objective.control_metrics(self.objective_state)
         self._record(row, metrics)
 
         actor, rollout = self.config.actor_rollout_ref.actor, self.config.actor_rollout_ref.rollout

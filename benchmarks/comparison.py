@@ -1,0 +1,167 @@
+"""Table and pictures of the comparison of all recipes, from the Parquet file that it leaves behind.
+
+    isentrope compare --all --task addition --seeds 3 --jobs 2 --output runs/all
+    cp runs/all/comparison.parquet docs/comparison/comparison.parquet
+    python benchmarks/comparison.py docs/comparison/comparison.parquet
+
+Writes `benchmarks/results/comparison.md` and two pictures in `docs/images`, which `docs/comparison.md` shows.
+"""
+
+import sys
+from itertools import product
+from math import cos, pi, sin
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.transforms import Bbox
+
+from isentrope._files import replacing, write_atomically
+from isentrope.lab.laboratory_settings import COMBINATIONS, SETTINGS
+from isentrope.lab.ranking import COMPARED, HEADINGS, Record, Standing, marks, read_records, shown, standings
+from isentrope.report.palette import MUTED, series_color
+
+ROOT = Path(__file__).parents[1]
+TABLE = ROOT / "benchmarks" / "results" / "comparison.md"
+IMAGES = ROOT / "docs" / "images"
+
+CURVES = (
+    "dapo", "entropy_bonus", "clip_cov", "kl_cov", "entropy_target", "entropic", "qae", "beyond_80_20",
+    "siren", "em_rl", "ttrl", "qae + entropy_target",
+)  # fmt: skip
+"""The recipes whose entropy is drawn step by step."""
+
+COMBINED = frozenset(setting.text for setting in COMBINATIONS)
+
+
+def markdown(records: list[Record]) -> str:
+    """The table, what chance alone would mark, and the settings that are not the published ones."""
+    ranked = standings(records)
+    lines = ["| " + " | ".join(HEADINGS) + " |", "|---|" + "---:|" * (len(HEADINGS) - 1)]
+    for standing in ranked:
+        recipe, *cells = shown(standing)
+        lines.append(f"| `{recipe}` | " + " | ".join(cells).replace("*", r"\*") + " |")
+    before = {key: float(np.mean([row[f"{key}_before"] for row in records])) for key in ("pass@1", "pass@8", "entropy")}
+    lines += ["", "Before training: " + ", ".join(f"{key} {value:.3f}" for key, value in before.items()) + ".", ""]
+    for name in COMPARED:
+        marked, of, chance = marks(ranked, name)
+        lines.append(
+            f"- {name}: {marked} of {of} differences lie beyond two standard errors; chance alone would mark about "
+            f"{chance:.0f}."
+        )
+    lines += ["", "| not as published | why |", "|---|---|"]
+    present = {standing.recipe for standing in ranked}
+    for setting in (*SETTINGS.values(), *COMBINATIONS):
+        if setting.text in present:
+            lines.append(f"| `{setting.text}` | {setting.reason} |")
+    return "\n".join(lines) + "\n"
+
+
+def short(recipe: str) -> str:
+    """A recipe without its settings."""
+    return " + ".join(part.partition("(")[0].strip() for part in recipe.split(" + "))
+
+
+def scatter(ranked: list[Standing], before: tuple[float, float]) -> plt.Figure:
+    """Entropy at the end against pass@8, a dot with error bars for each recipe."""
+    figure, axis = plt.subplots(figsize=(12, 9), layout="constrained")
+    axis.axvline(before[0], color=MUTED, linewidth=0.8, linestyle=":")
+    axis.axhline(before[1], color=MUTED, linewidth=0.8, linestyle=":")
+    axis.plot(*before, "D", color=MUTED, markersize=6)
+    colors = {}
+    for standing in ranked:
+        entropy, passed = standing.cells["entropy"], standing.cells["pass@8"]
+        plain = standing.baseline in (None, "grpo") and standing.recipe in ("grpo", "dapo", "dr_grpo", "rloo")
+        color = series_color(1 if standing.recipe in COMBINED else 2 if plain else 0)
+        colors[standing.recipe] = color
+        axis.errorbar(
+            entropy.mean, passed.mean, np.nan_to_num(passed.stderr), np.nan_to_num(entropy.stderr),
+            fmt="o", markersize=4, color=color, elinewidth=0.6, alpha=0.9,
+        )  # fmt: skip
+    axis.set_xlabel("entropy after training (nats per token)")
+    axis.set_ylabel("pass@8 after training")
+    axis.set_title(
+        "Dotted: the policy before training. Green: plain recipes; orange: combinations.", fontsize=10, loc="left"
+    )
+    figure.canvas.draw()
+    points = [(s.cells["entropy"].mean, s.cells["pass@8"].mean, short(s.recipe), colors[s.recipe]) for s in ranked]
+    place_labels(axis, [*points, (*before, "before training", "#555555")])
+    return figure
+
+
+def place_labels(axis, points: list[tuple[float, float, str, str]], size: float = 7.5) -> None:
+    """Write each point's label at the nearest place that is free, with a line to the point where that is far."""
+    renderer = axis.figure.canvas.get_renderer()
+    scale = axis.figure.dpi / 72
+    pixels = axis.transData.transform([(x, y) for x, y, _, _ in points])
+    taken = [Bbox.from_bounds(x - 3 * scale, y - 3 * scale, 6 * scale, 6 * scale) for x, y in pixels]
+    inside = axis.get_window_extent()
+    crowded = sorted(range(len(points)), key=lambda i: -np.sum(np.hypot(*(pixels - pixels[i]).T) < 40 * scale))
+    for index in crowded:
+        x, y, words, color = points[index]
+        for distance, turn in product((6, 10, 16, 24, 34, 46, 60, 80, 105, 135), range(24)):
+            angle = 2 * pi * turn / 24
+            dx, dy = distance * cos(angle), distance * sin(angle)
+            text = axis.annotate(
+                words, (x, y), (dx, dy), textcoords="offset points", fontsize=size, color=color,
+                ha="left" if dx > 1 else "right" if dx < -1 else "center", va="center",
+                arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.4, "shrinkB": 2} if distance > 10 else None,
+            )  # fmt: skip
+            box = text.get_window_extent(renderer)
+            fits = inside.x0 < box.x0 and box.x1 < inside.x1 and inside.y0 < box.y0 and box.y1 < inside.y1
+            if fits and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            text.remove()
+
+
+def curves(records: list[Record]) -> plt.Figure:
+    """Entropy step by step: mean over seeds with a band of one standard error, beside plain GRPO's."""
+    by_name: dict[str, list[Record]] = {}
+    for row in records:
+        by_name.setdefault(short(row["recipe"]), []).append(row)
+    drawn = [name for name in CURVES if name in by_name]
+    figure, axes = plt.subplots(3, 4, figsize=(12, 7), sharex=True, sharey=True, layout="constrained")
+    for axis, name in zip(axes.flat, drawn, strict=False):
+        for recipe, color in (("grpo", MUTED), (name, series_color(0))):
+            if recipe not in by_name:
+                continue
+            values = np.array([row["entropies"] for row in by_name[recipe]])
+            steps, mean = np.arange(1, values.shape[1] + 1), values.mean(0)
+            error = values.std(0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.zeros_like(mean)
+            axis.plot(steps, mean, color=color, linewidth=1.4)
+            axis.fill_between(steps, mean - error, mean + error, color=color, alpha=0.25, linewidth=0)
+        targets = [row["target_entropy"] for row in by_name[name] if row["target_entropy"] is not None]
+        if targets:
+            axis.axhline(float(np.mean(targets)), color="#009e73", linewidth=1, linestyle="--")
+        axis.set_title(name, fontsize=9, loc="left")
+        axis.set_ylim(bottom=0)
+    for axis in axes.flat[len(drawn) :]:
+        axis.set_visible(False)
+    figure.supxlabel("step", fontsize=10)
+    figure.supylabel("entropy of the rollouts (nats per token)", fontsize=10)
+    return figure
+
+
+def save(figure: plt.Figure, path: Path) -> None:
+    """Write a picture whole or not at all."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130, format="png")
+    print(path)
+
+
+def main(path: str) -> None:
+    records = read_records(path)
+    text = markdown(records)
+    print(text)
+    write_atomically(TABLE, text.encode())
+    before = (
+        float(np.mean([r["entropy_before"] for r in records])),
+        float(np.mean([r["pass@8_before"] for r in records])),
+    )
+    save(scatter(standings(records), before), IMAGES / "comparison.png")
+    save(curves(records), IMAGES / "comparison-entropy.png")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
