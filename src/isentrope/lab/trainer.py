@@ -214,9 +214,7 @@ class Trainer:
             metrics |= probe.changes()
         seconds = time.perf_counter() - started
         tokens = int(rollouts.mask.sum())
-        target = objective.target(acted)
-        metrics |= tally.means() | replayed
-        metrics |= {f"coefficient/{path}": value for path, value in objective.coefficients(acted).items()}
+        metrics |= tally.means() | replayed | objective.control_metrics(acted)
         metrics |= {
             "loss": float(np.mean(losses)),
             "gradient_norm": float(np.mean(norms)),
@@ -227,7 +225,7 @@ class Trainer:
             "seconds_sampling": sampled - started,
             "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
-        return metrics if target is None else metrics | {"target_entropy": target}
+        return metrics
 
     def evaluate(self, problems: Sequence[Problem], samples: int, k: Sequence[int]) -> Evaluation:
         """pass@k on `problems`, sampled at the settings' temperature with numbers that depend on the seed alone."""
