@@ -499,6 +499,12 @@ def spine(
     """SPINE (arXiv 2511.17938): TTRL at the forks of each response, with their entropy in a band and a KL there.
 
     The quantiles bound the band; its weights and that of the KL are ours, the paper's are not known to us.
+
+    That it keeps the entropy at forks where TTRL loses it does not appear in the key-token environment, whose most frequent
+    answer is right: in 200 steps that entropy fell from 1.04 nats to 0.10 under TTRL and to 0.14 here (rewards from 0.17 to
+    0.93 and 0.87). The edges of the band are quantiles of the policy at hand and sink along with it. What held was a low
+    side of ten times the weight of the high one, 0.5 and 0.05 (0.44 nats, reward 0.56), or a KL coefficient of 0.3 (0.55
+    nats, reward 0.51).
     """
     anchored = (OnSelected(KLPenalty(kl_coefficient)),) if kl_coefficient else ()
     return ttrl().with_(
