@@ -143,6 +143,38 @@ def test_evaluation_of_a_policy_that_is_known():
     assert (result.problems, result.samples) == (4, samples)
 
 
+def test_the_tool_of_a_task_answers():
+    """The tool repeats the letter; its letter is part of the completion, but not of lengths and entropies."""
+
+    class Repeated(WriteA):
+        def tool(self, problem, text):
+            return text if len(text) == 1 else None
+
+        def reward(self, problem, completion):
+            return {"aa": 1.0, "a": 0.5}.get(completion, 0.0)
+
+    class Patient(Guesser):
+        def start(self, token_ids, attention_mask, max_new_tokens):
+            decoding = super().start(token_ids, attention_mask, max_new_tokens)
+            decoding.table = decoding.table[:, [0, 1, 1]]
+            return decoding
+
+    task, p, samples = Repeated(), 0.5, 2000
+    result = evaluate(
+        Patient([p]),
+        task,
+        task.problems("test", 1),
+        samples=samples,
+        generator=torch.Generator().manual_seed(0),
+        batch_size=samples,
+    )
+    assert result.pass_at_k[1] == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / samples))
+    assert result.reward == pytest.approx(result.pass_at_k[1])
+    assert result.length == 2
+    assert result.truncated == 0
+    assert result.entropy == pytest.approx((0.5 * math.log(2) + 0.5 * math.log(4)) / 2, abs=1e-6)
+
+
 def test_half_a_point_counts_if_asked():
     task = WriteA()
     arguments = {"samples": 200, "k": (1,)}

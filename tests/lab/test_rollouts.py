@@ -7,7 +7,7 @@ import scipy.stats
 import torch
 
 from isentrope.lab.models import LanguageModel, OutputHead
-from isentrope.lab.rollouts import sample, score
+from isentrope.lab.rollouts import join, sample, score
 from isentrope.lab.tiny import TinyTransformer
 from isentrope.lab.tokenizer import CharacterTokenizer
 
@@ -223,6 +223,127 @@ def test_encoded_prompts_may_be_given(model):
     encoded = [model.tokenizer.encode(prompt) for prompt in PROMPTS]
     by_ids = sample(model, [], token_ids=encoded, max_new_tokens=5, generator=seeded(11))
     assert by_ids.completions == by_text.completions
+
+
+def echo(row, text):
+    """A tool that answers each equals sign with a text that depends on the row and on what stands before."""
+    return f"{row}{len(text)}+" if text.endswith("=") else None
+
+
+def with_tool(model, **changes):
+    arguments = {"max_new_tokens": 24, "temperature": 1.2, "generator": seeded(13), "tool": echo, **changes}
+    return sample(model, PROMPTS * 12, **arguments)
+
+
+def test_a_tool_writes_into_completions(model):
+    rollouts = with_tool(model)
+    calls = 0
+    for row, text in enumerate(rollouts.completions):
+        written = rollouts.written[row].tolist()
+        assert written == sorted(written, reverse=True), "what was written is one stretch"
+        ids = rollouts.completion_ids[row][rollouts.written[row]].tolist()
+        assert model.tokenizer.decode(ids) == text
+        # The mask by reading the tokens once more. (An untrained policy also draws padding, which has no text.)
+        expected, seen = [], ""
+        while len(expected) < len(ids):
+            seen += model.tokenizer.decode(ids[len(expected) : len(expected) + 1])
+            expected.append(True)
+            answer = "" if ids[len(expected) - 1] == model.tokenizer.eos_id else echo(row, seen) or ""
+            rest = ids[len(expected) :][: len(answer)]
+            assert answer.startswith(model.tokenizer.decode(rest))
+            calls += bool(rest)
+            seen += answer
+            expected += [False] * len(rest)
+        assert rollouts.mask[row][rollouts.written[row]].tolist() == expected
+    assert calls > 10
+    assert (rollouts.log_probs[~rollouts.mask] == 0).all()
+    assert (rollouts.entropy[~rollouts.mask] == 0).all()
+    assert (rollouts.log_probs[rollouts.mask] < 0).all()
+
+
+def test_scores_see_what_the_tool_wrote(model):
+    rollouts = with_tool(model)
+    assert (rollouts.mask[:, 1:] & ~rollouts.mask[:, :-1]).any(), "the test wants holes in the mask"
+    scores = score(model, rollouts, temperature=1.2)
+    torch.testing.assert_close(scores.log_probs.detach(), rollouts.log_probs, atol=1e-5, rtol=0)
+    torch.testing.assert_close(scores.entropy.detach(), rollouts.entropy, atol=1e-5, rtol=0)
+    # Rows of which the longest ends with the tool: columns after the policy's last token are not needed.
+    for row in range(len(rollouts)):
+        one = score(model, rollouts.rows([row]), temperature=1.2)
+        torch.testing.assert_close(one.log_probs.detach(), rollouts.log_probs[[row]], atol=1e-5, rtol=0)
+
+
+def beginnings(rollouts):
+    """Of the row k the first k mod 9 tokens."""
+    return [
+        ids[written][: row % 9].tolist()
+        for row, (ids, written) in enumerate(zip(rollouts.completion_ids, rollouts.written, strict=True))
+    ]
+
+
+@pytest.mark.parametrize("tool", [None, echo])
+def test_completions_that_begin_as_they_did_go_on_as_they_did(model, tool):
+    rollouts = with_tool(model, tool=tool)
+    again = with_tool(model, tool=tool, prefixes=beginnings(rollouts))
+    for name in ("token_ids", "attention_mask", "mask", "log_probs", "entropy"):
+        assert torch.equal(getattr(again, name), getattr(rollouts, name))
+
+
+@pytest.mark.parametrize("tool", [None, echo])
+def test_prefixes_are_the_policys_own_tokens(model, tool):
+    prefixes = beginnings(with_tool(model, tool=tool))
+    rollouts = with_tool(model, tool=tool, prefixes=prefixes, generator=seeded(14))
+    for row, prefix in enumerate(prefixes):
+        assert rollouts.completion_ids[row, : len(prefix)].tolist() == prefix
+        assert rollouts.written[row, : len(prefix)].all()
+    scores = score(model, rollouts, temperature=1.2)
+    torch.testing.assert_close(scores.log_probs.detach(), rollouts.log_probs, atol=1e-5, rtol=0)
+    torch.testing.assert_close(scores.entropy.detach(), rollouts.entropy, atol=1e-5, rtol=0)
+    if tool is None:
+        assert torch.equal(rollouts.mask, rollouts.written)
+
+
+def test_a_prefix_may_be_a_whole_completion(model):
+    end = model.tokenizer.eos_id
+    rollouts = sample(model, ["1", "1"], max_new_tokens=5, prefixes=[[2, 3, end], [2, 3, 4]], generator=seeded())
+    assert rollouts.completion_ids[0].tolist()[:3] == [2, 3, end]
+    assert rollouts.mask[0].sum() == 3
+    assert rollouts.completions[1].startswith("012")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prefixes": [[2]]}, r"one is needed for each of the 2 prompts \(got 1\)"),
+        ({"prefixes": [[2], [2] * 4]}, "prefix 1 has 4 tokens, more than max_new_tokens = 3"),
+        ({"prefixes": [[1, 2], []]}, "prefix 0 goes on after its end"),
+        (
+            {"prefixes": [[], [2, 13, 4]], "tool": lambda row, text: "1" if text.endswith("=") else None},
+            "prefix 1 contradicts the tool, which answers '1' at token 2",
+        ),
+    ],
+)
+def test_bad_prefixes_are_named(model, changes, message):
+    with pytest.raises(ValueError, match=message):
+        sample(model, ["1", "2"], max_new_tokens=3, generator=seeded(), **changes)
+
+
+def test_joined_rollouts_are_the_rows_of_all(model):
+    pieces = [
+        sample(model, prompts, max_new_tokens=width, generator=seeded(15))
+        for prompts, width in ((PROMPTS[1:3], 3), (PROMPTS[:1], 9), (PROMPTS[1:2], 5))
+    ]
+    whole = join(pieces)
+    assert whole.completions == [text for piece in pieces for text in piece.completions]
+    scores = score(model, whole, temperature=1.0)
+    torch.testing.assert_close(scores.log_probs.detach(), whole.log_probs, atol=1e-5, rtol=0)
+    torch.testing.assert_close(scores.entropy.detach(), whole.entropy, atol=1e-5, rtol=0)
+    parts = torch.cat([piece.log_probs[piece.mask] for piece in pieces])
+    assert torch.equal(whole.log_probs[whole.mask], parts)
+    with pytest.raises(ValueError, match="at least one is needed"):
+        join([])
+    with pytest.raises(ValueError, match=r"of one temperature \(got 1.0, 1.2\)"):
+        join([pieces[0], with_tool(model)])
 
 
 @pytest.mark.parametrize("greedy", [True, False])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isentrope.lab.tasks import Addition, Countdown, Problem, ReasoningGym, Task, split_of, task
+from isentrope.lab.tasks import Addition, Calculator, Countdown, Problem, ReasoningGym, Task, split_of, task
 
 TASKS = [
     Countdown(),
@@ -18,6 +18,8 @@ TASKS = [
     Countdown(count=4, operations="+-", working=True),
     Addition(),
     Addition(count=4, largest=9),
+    Calculator(),
+    Calculator(count=4, largest=20),
     ReasoningGym("chain_sum"),
     ReasoningGym("basic_arithmetic", settings={"max_terms": 3}),
     ReasoningGym("letter_counting"),
@@ -72,7 +74,7 @@ def test_every_task_keeps_the_contract(one):
 
 @pytest.mark.parametrize("one", [one for one in TASKS if not isinstance(one, ReasoningGym)], ids=str)
 def test_demonstrations_are_all_the_solutions_equally_often(one):
-    problem = next(p for p in one.problems("train", 50, seed=3) if 2 <= len(one.solutions(p)) <= 8)
+    problem = next(p for p in one.problems("train", 50, seed=3) if 2 <= len(one.solutions(p)) <= 16)
     solutions = one.solutions(problem)
     rng = np.random.default_rng(0)
     drawn = [one.demonstration(problem, rng) for _ in range(400 * len(solutions))]
@@ -288,9 +290,48 @@ def called_in(function):
     return {getattr(call, "attr", getattr(call, "id", "")) for call in calls}
 
 
+@pytest.mark.parametrize(
+    ("one", "completion", "thinking", "answer"),
+    [
+        (Addition(), "19;54", "19;", "54"),
+        (Addition(), "54", "", "54"),
+        (Addition(), "19;", "19;", None),
+        (Addition(), "19;5a", "19;5a", None),
+        (Addition(), "", "", None),
+        (Countdown(), "3*5+7", "", "3*5+7"),
+        (Countdown(), "", "", None),
+        (Countdown(working=True), "3*5=15;7+15=22", "3*5=15;", "7+15=22"),
+        (Countdown(working=True), "3*5=15;7+15", "3*5=15;7+15", None),
+        (Calculator(), "4*5=20;20+3=23;23", "4*5=20;20+3=23;", "23"),
+        (Calculator(), "4*5=20;4+=?;", "4*5=20;4+=?;", None),
+        (Calculator(), "23", "", "23"),
+        (
+            ReasoningGym("chain_sum"),
+            "So <answer>3</answer>, or <answer> 4 </answer>.",
+            "So <answer>3</answer>, or ",
+            "4",
+        ),
+        (ReasoningGym("chain_sum"), "It is <answer>3", "It is <answer>3", None),
+    ],
+)
+def test_phases_and_answers(one, completion, thinking, answer):
+    problem = one.problems("train", 1)[0]
+    assert one.answer(problem, completion) == answer
+    assert completion[: one.thinking(problem, completion)] == thinking
+
+
+@pytest.mark.parametrize("one", TASKS, ids=lambda one: f"{one.name}-{len(str(one))}")
+def test_demonstrations_of_a_problem_answer_after_they_thought(one):
+    rng = np.random.default_rng(0)
+    for problem in one.problems("train", 20):
+        text = one.demonstration(problem, rng)
+        assert text[one.thinking(problem, text) :].endswith((one.answer(problem, text), "</answer>"))
+
+
 def test_tasks_are_found_by_name():
     assert task("countdown") == Countdown()
     assert task("addition") == Addition()
+    assert task("calculator") == Calculator()
     assert task("reasoning_gym:chain_sum") == ReasoningGym("chain_sum")
     for one in (task("countdown"), task("reasoning_gym:chain_sum")):
         assert task(one.name) == one
@@ -302,7 +343,7 @@ def test_tasks_are_found_by_name():
         ("adition", "did you mean 'addition'"),
         ("reasoning_gym:chain_sums", "did you mean 'chain_sum'"),
         ("reasoning_gym", "did you mean 'reasoning_gym:DATASET'"),
-        ("chess", "tasks: addition, countdown, reasoning_gym:DATASET"),
+        ("chess", "tasks: addition, calculator, countdown, reasoning_gym:DATASET"),
     ],
 )
 def test_unknown_names_get_a_hint(name, message):

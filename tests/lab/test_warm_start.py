@@ -46,6 +46,49 @@ def test_the_loss_is_the_mean_surprise_of_completion_tokens():
     assert loss == pytest.approx(np.mean(surprise), abs=1e-5)
 
 
+class Shouting:
+    """The policy writes a letter and a comma; the tool writes the letter twice."""
+
+    name = "shouting"
+    max_new_tokens = 12
+
+    def problems(self, split, count, seed=0):
+        return [Problem("1="), Problem("12=")] * (count // 2)
+
+    def reward(self, problem, completion):
+        return 1.0
+
+    def tool(self, problem, text):
+        return text[-2] * 2 if text.endswith(",") else None
+
+    def demonstration(self, problem, rng):
+        return "a,aab,bbc" if len(problem.prompt) == 2 else "b,bb"
+
+
+def test_what_a_tool_writes_is_read_but_not_learnt():
+    model = small()
+    (loss,) = warm_start(model, Shouting(), steps=1, batch_size=2, learning_rate=0.0)
+    surprise = []
+    for text, own in (("1=a,aab,bbc", "--xx--xx--x"), ("12=b,bb", "---xx--")):
+        ids = [*model.tokenizer.encode(text), model.tokenizer.eos_id]
+        for time, chosen in enumerate(own + "x"):
+            if chosen == "x":
+                before = torch.tensor([ids[:time]])
+                with torch.no_grad():
+                    hidden = model.hidden(before, torch.ones_like(before, dtype=torch.bool))
+                surprise.append(-model.head().logits(hidden)[0, -1].log_softmax(-1)[ids[time]].item())
+    assert loss == pytest.approx(np.mean(surprise), abs=1e-5)
+
+
+def test_demonstrations_have_to_agree_with_the_tool():
+    class Lying(Shouting):
+        def demonstration(self, problem, rng):
+            return "a,bb"
+
+    with pytest.raises(ValueError, match="has not what its tool writes after 'a,', 'aa'"):
+        warm_start(small(), Lying(), steps=1, batch_size=2)
+
+
 def test_it_learns_both_answers():
     model, task = small(), TwoAnswers()
     losses = warm_start(model, task, steps=120, batch_size=32, learning_rate=1e-2)
