@@ -9,7 +9,7 @@ from isentrope.lab.comparison import compare, table  # noqa: E402
 from isentrope.lab.evaluation import Evaluation, evaluate, pass_at_k  # noqa: E402
 from isentrope.lab.experiment import Experiment, initial_policy, run  # noqa: E402
 from isentrope.lab.hugging_face import HuggingFaceModel  # noqa: E402
-from isentrope.lab.key_token import KeyTokenEnvironment, KeyTokenPolicy  # noqa: E402
+from isentrope.lab.key_token import KeyTokenEnvironment, KeyTokenPolicy, train_key_tokens  # noqa: E402
 from isentrope.lab.loading import load_model  # noqa: E402
 from isentrope.lab.models import LanguageModel, OutputHead  # noqa: E402
 from isentrope.lab.probe import EntropyProbe  # noqa: E402
@@ -56,5 +56,6 @@ __all__ = [
     "score",
     "table",
     "task",
+    "train_key_tokens",
     "warm_start",
 ]
