@@ -45,7 +45,7 @@ class Calculator:
     """
 
     count: int = 3
-    largest: int = 9
+    largest: int = 20
 
     def __post_init__(self) -> None:
         if not 2 <= self.count <= 5:
