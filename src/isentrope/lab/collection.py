@@ -117,12 +117,23 @@ def draw(
 
     Returns:
         The rollouts.
+
+    Raises:
+        ValueError: as `sample` does.
+
+    Examples:
+        >>> from isentrope.lab import Calculator, TinyTransformer
+        >>> model, task = TinyTransformer(width=16, layers=1, heads=2), Calculator()
+        >>> call = [model.tokenizer.encode("4*5=")]
+        >>> problems = [task.problem("3+4*5")]
+        >>> draw(model, task, problems, generator=torch.Generator(), max_new_tokens=7, prefixes=call).completions
+        ['4*5=20;']
     """
     answer = task.tool if isinstance(task, UsesTool) else None
     return sample(
         model,
         [problem.prompt for problem in problems],
-        max_new_tokens=max_new_tokens or task.max_new_tokens,
+        max_new_tokens=task.max_new_tokens if max_new_tokens is None else max_new_tokens,
         temperature=temperature,
         generator=generator,
         prefixes=prefixes,
@@ -152,6 +163,18 @@ def to_batch(
 
     Returns:
         The batch.
+
+    Raises:
+        ValueError: if there are not as many problems as rollouts.
+
+    Examples:
+        >>> from isentrope.lab import Addition, TinyTransformer
+        >>> model, task = TinyTransformer(width=16, layers=1, heads=2), Addition()
+        >>> problems = task.problems("train", 1) * 4
+        >>> rollouts = draw(model, task, problems, generator=torch.Generator())
+        >>> batch = to_batch(model.tokenizer, task, problems, rollouts, group=2)
+        >>> batch.group_ids, sorted(batch.extras)
+        (tensor([0, 0, 1, 1]), ['answer', 'thinking', 'turn'])
     """
     if len(problems) != len(rollouts):
         raise ValueError(f"problems: one is needed for each of the {len(rollouts)} rollouts (got {len(problems)})")
@@ -173,7 +196,15 @@ def to_batch(
 
 
 def turns(rollouts: Rollouts) -> Int[Tensor, "batch time"]:
-    """How often a tool has answered before each token of the policy; -1 at all other positions."""
+    """How often a tool has answered before each token of the policy; -1 at all other positions.
+
+    Examples:
+        >>> from isentrope.lab import Calculator, TinyTransformer
+        >>> model, task = TinyTransformer(width=16, layers=1, heads=2), Calculator()
+        >>> call = [model.tokenizer.encode("4*5=20;2")]
+        >>> turns(draw(model, task, [task.problem("3+4*5")], generator=torch.Generator(), max_new_tokens=8, prefixes=call))
+        tensor([[ 0,  0,  0,  0, -1, -1, -1,  1]])
+    """
     answering = rollouts.written & ~rollouts.mask
     begins = answering.clone()
     begins[:, 1:] &= ~answering[:, :-1]
