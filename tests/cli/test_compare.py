@@ -9,6 +9,8 @@ from rich.console import Console
 from isentrope.cli import main
 from isentrope.lab.comparison import Progress
 from isentrope.lab.experiment import Experiment
+from isentrope.lab.laboratory_settings import BUDGET, Setting
+from isentrope.lab.ranking import read_records
 from isentrope.report import RunStore
 
 command = import_module("isentrope.cli.compare")
@@ -128,7 +130,7 @@ def test_the_live_table_grows(tmp_path, monkeypatch):
     view.change(Progress(3, (first,), failed=1))
     assert ["grpo", "1/2", "0.20", "–", "–", "1.00→0.50", "–", "1,000"] in text()
     assert ["rloo", "0/1", *"––––––"] in text()
-    assert text()[-1] == ["1", "of", "3", "runs", "done,", "1", "failed,", "1", "waiting"]
+    assert text()[-1] == ["1", "of", "3", "runs", "done,", "1", "failed,", "1", "waiting,", "about", "1", "min", "left"]
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
@@ -139,3 +141,51 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     code, out, err = call(["grpo", "--output", str(tmp_path / "here")], capsys)
     assert (code, out) == (130, "")
     assert f"Stopped; go on with the same command and --output {tmp_path / 'here'}" in err.replace("\n", "")
+
+
+def test_all_recipes_leave_a_sorted_table_and_a_file(tmp_path, capsys, monkeypatch):
+    settings = [Setting("grpo", ""), Setting("clip_cov(fraction=0.02)", "2e-4 of few tokens is none")]
+    monkeypatch.setattr(command, "all_recipes", lambda: (settings, ["hicra is left out: it needs grams"]))
+    gains = {"grpo": 0.0, "clip_cov(fraction=0.02)": 0.1, "dapo": -0.1}
+
+    def compared(experiments, folder, *, on_change, on_retry, **rest):
+        assert {e.steps for e in experiments} == {7}
+        assert {e.settings.windows for e in experiments} == {BUDGET["windows"]}
+        assert [e.recipe for e in experiments] == [recipe for recipe in gains for _ in range(2)]
+        runs = []
+        for e in experiments:
+            run = RunStore.create(folder, f"{len(runs)}", {**e.config("test"), "name": "run"})
+            passed = 0.5 + 0.2 * e.settings.seed + gains[e.recipe]
+            timing = {"tokens_per_second": 100.0, "seconds": 2.0}
+            run.append({"step": 0, "evaluation_entropy": 1.0, "pass@1": 0.2, "pass@8": 0.5})
+            run.append(
+                {"step": 1, "entropy": 0.8, "evaluation_entropy": 0.6, "pass@1": 0.3, "pass@8": passed, **timing}
+            )
+            run.flush()
+            summary = {"steps": 1, "reward_end": 0.4, "seconds": 2.0, "entropy_start": 0.8, "entropy_end": 0.8}
+            run.write_json("summary", {**summary, "finished": True, "pass@1": 0.3, "pass@8": passed})
+            runs.append(RunStore.open(run.path))
+        on_change(Progress(len(runs), tuple(runs)))
+        return runs
+
+    monkeypatch.setattr(command, "compare_runs", compared)
+    arguments = ["dapo", "--all", "--seeds", "2", "--steps", "7", "--output", str(tmp_path / "a")]
+    code, out, err = call(arguments, capsys)
+    assert code == 0
+    assert "hicra is left out: it needs grams" in err
+    names = [line.split()[0] for line in out.splitlines() if line.strip().startswith(("grpo", "clip_cov", "dapo"))]
+    assert names[:3] == ["clip_cov(fraction=0.02)", "grpo", "dapo"]
+    assert "2e-4 of few tokens is none" in out
+    assert "+0.200±0.000*" in out
+    assert "pass@8: 2 of 2 differences" in out
+    rows = read_records(tmp_path / "a" / "comparison.parquet")
+    assert [(r["recipe"], r["seed"], r["baseline"]) for r in rows][2:4] == [
+        ("clip_cov(fraction=0.02)", 0, "dapo"),
+        ("clip_cov(fraction=0.02)", 1, "dapo"),
+    ]
+    assert rows[0]["entropies"] == [0.8]
+    code, out, err = call([*arguments[:-1], str(tmp_path / "b"), "--json"], capsys)
+    best = json.loads(out)[0]
+    assert (best["recipe"], best["baseline"], best["pass@8_marked"]) == ("clip_cov(fraction=0.02)", "dapo", True)
+    assert best["pass@8_difference"] == pytest.approx(0.2)
+    assert best["target_distance"] is None

@@ -3,13 +3,16 @@
 import json as json_format
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import replace
 from datetime import datetime
 from importlib.util import find_spec
+from math import ceil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich import box
@@ -23,17 +26,21 @@ from isentrope.lab.comparison import Progress, table, with_seeds
 from isentrope.lab.comparison import compare as compare_runs
 from isentrope.lab.experiment import Experiment
 from isentrope.lab.jobs import LocalProcesses
+from isentrope.lab.laboratory_settings import BUDGET, Setting, all_recipes
+from isentrope.lab.ranking import COMPARED, HEADINGS, Standing, marks, record, shown, standings, write_records
 from isentrope.policy import recipes as known_recipes
 from isentrope.report import RunStore, write_report
 
 
 def compare(
     *recipes: str,
+    every: Annotated[bool, Parameter("--all", negative=())] = False,
     seeds: int = 3,
     model: str = "tiny",
     task: str | None = None,
     steps: int | None = None,
     target_entropy: str = "80%",
+    windows: int | None = None,
     learning_rate: float | None = None,
     warm_start: int | None = None,
     evaluation_problems: int | None = None,
@@ -51,19 +58,27 @@ def compare(
     curves lies beside them. An interrupted comparison goes on if it is called again with the same `--output`. A run whose
     process is killed goes on from its last checkpoint, up to three times.
 
+    With `--all` every recipe is trained, at settings under which it acts in a small laboratory (`isentrope recipes` shows
+    the published ones), and a few combinations. The table is then sorted by pass@8, each recipe stands beside the plain one
+    that it changes, seed by seed, and one row a run, with its entropy step by step, is left in `comparison.parquet`.
+
     Examples:
 
     ```
     isentrope compare grpo clip_cov entropic --seeds 3
     isentrope compare grpo "entropy_bonus(coefficient=0.02)" entropy_target --target-entropy 0.4
     isentrope compare grpo dapo gspo --steps 200 --jobs 2 --output runs/baselines
+    isentrope compare dapo "dapo + qae + entropic" --task addition
     isentrope compare grpo clip_cov entropic --seeds 10 --ray auto
+    isentrope compare --all --jobs 2 --output runs/all
     ```
 
     Parameters
     ----------
     recipes
-        Names of recipes, with arguments in parentheses if wanted.
+        Names of recipes, with arguments in parentheses if wanted; several joined by `+` are combined.
+    every
+        All recipes, and those named besides.
     seeds
         Runs of each recipe.
     model
@@ -74,6 +89,8 @@ def compare(
         Batches of rollouts in each run.
     target_entropy
         For the recipes that hold one: nats per token, or a share of the entropy before training.
+    windows
+        Optimiser steps that each batch is split into.
     learning_rate
         AdamW's.
     warm_start
@@ -94,22 +111,33 @@ def compare(
     json
         Print the table as JSON.
     """
-    if not recipes:
-        raise ValueError(f"compare: name the recipes to compare, from {', '.join(known_recipes.names())}")
+    chosen, left_out = all_recipes() if every else ([], [])
+    asked_for = [*chosen, *(Setting(recipe, "") for recipe in recipes)]
+    if not asked_for:
+        raise ValueError(
+            f"compare: name the recipes to compare, or give --all; there are {', '.join(known_recipes.names())}"
+        )
     if seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {seeds}")
     address = None if ray is False else _address(ray)
+    asked = {
+        "steps": steps, "windows": windows, "learning_rate": learning_rate, "evaluation_problems": evaluation_problems,
+        "warm_start": warm_start,
+    }  # fmt: skip
+    settings = (BUDGET if every else {}) | {name: value for name, value in asked.items() if value is not None}
     experiments = []
-    for recipe in recipes:
+    for one in asked_for:
         experiment = base_experiment(
-            model=model, task=task, steps=steps, learning_rate=learning_rate, seed=seed, recipe=recipe,
-            warm_start=warm_start, evaluation_problems=evaluation_problems,
-            target_entropy=target_entropy if known_recipes.takes(recipe, "target") else None,
+            model=model, task=task, seed=seed, recipe=one.text,
+            target_entropy=target_entropy if known_recipes.takes(one.text, "target") else None, **settings,
         )  # fmt: skip
+        experiment = replace(experiment, **one.experiment)
         experiment.objective(entropy=1.0)
         experiments.extend(with_seeds(experiment, seeds))
     folder = output or Path("runs") / f"compare-{datetime.now():%Y%m%d-%H%M%S}"
-    view, failure = _LiveView(experiments, quiet=json), None
+    view, failure = _LiveView(experiments, quiet=json, growing=not every), None
+    for sentence in left_out:
+        view.say(sentence)
     # What Ray says must not run into the table.
     with redirect_stdout(sys.stderr), _launcher(address, threads) as launcher, _stopping(view.say), view:
         try:
@@ -122,7 +150,9 @@ def compare(
         except KeyboardInterrupt:
             view.say(f"Stopped; go on with the same command and --output {folder}")
             raise
-    if json:
+    if every and runs:
+        _conclude_all(runs, chosen, folder, json)
+    elif json:
         print(_as_json(runs))
     elif runs:
         console = Console()
@@ -131,6 +161,31 @@ def compare(
             console.print(f"Report: {write_report(runs, folder / 'report.html')}", soft_wrap=True)
     if failure:
         raise failure
+
+
+def _conclude_all(runs: Sequence[RunStore], chosen: Sequence[Setting], folder: Path, json: bool) -> None:
+    """Write the rows of a comparison of all recipes, and show what they say."""
+    records = [record(run) for run in runs]
+    path = folder / "comparison.parquet"
+    write_records(records, path)
+    ranked = standings(records)
+    if json:
+        print(json_format.dumps([_standing_as_dict(standing) for standing in ranked]).replace("NaN", "null"))
+        return
+    console = Console()
+    if not console.is_terminal:
+        # A file is as wide as its lines.
+        console.width = 200
+    console.print(_ranking(ranked))
+    for name in COMPARED:
+        marked, of, chance = marks(ranked, name)
+        console.print(
+            f"{name}: {marked} of {of} differences from the baseline lie beyond two standard errors (*); "
+            f"with nothing but chance about {chance:.0f} would.",
+            highlight=False,
+        )
+    console.print(_settings(chosen))
+    console.print(f"Every run: {path}. For all curves: isentrope report {folder}", soft_wrap=True, highlight=False)
 
 
 def _address(ray: bool | str) -> str:
@@ -171,10 +226,15 @@ def _stopping(say: Callable[[str], None]) -> Iterator[None]:
 
 
 class _LiveView:
-    """What a comparison shows while it goes on: the table so far and what is at work, or else a line for each run."""
+    """What a comparison shows while it goes on: the table so far and what is at work, or else a line for each run.
 
-    def __init__(self, experiments: Sequence[Experiment], quiet: bool):
+    A table that would not fit a screen is not ``growing``: then too each run leaves a line, above what is at work.
+    """
+
+    def __init__(self, experiments: Sequence[Experiment], quiet: bool, growing: bool = True):
         self.progress = Progress(len(experiments))
+        self._growing = growing
+        self._first: tuple[float, int] | None = None
         self._experiments = experiments
         self._console = Console(stderr=True, quiet=quiet, soft_wrap=True, highlight=False)
         self._live: Live | None = None
@@ -198,17 +258,28 @@ class _LiveView:
         """Show how far the comparison is."""
         new = progress.finished[len(self.progress.finished) :]
         self.progress = progress
-        if self._live is None:
+        if self._live is None or not self._growing:
             for run in new:
                 self._console.print(_line(run), markup=False)
+        if self._live is None:
             return
-        if new or self._table is None:
+        if self._growing and (new or self._table is None):
             self._table = _table(self._experiments, progress.finished)
         failed = f", {progress.failed} failed" if progress.failed else ""
         waiting = f", {progress.waiting} waiting" if progress.waiting else ""
         at_work = "".join(f"\n  {line}" for line in progress.running)
-        status = f"{len(progress.finished)} of {progress.total} runs done{failed}{waiting}{at_work}"
-        self._live.update(Group(self._table, Text(status)))
+        status = f"{len(progress.finished)} of {progress.total} runs done{failed}{waiting}{self._left()}{at_work}"
+        self._live.update(Group(self._table, Text(status)) if self._table else Text(status))
+
+    def _left(self) -> str:
+        """How long it will go on, from the pace since it began; nothing before that is known."""
+        done = len(self.progress.finished) + self.progress.failed
+        if self._first is None and self.progress.running:
+            self._first = (time.monotonic(), done)
+        if self._first is None or done == self._first[1]:
+            return ""
+        pace = (time.monotonic() - self._first[0]) / (done - self._first[1])
+        return f", about {ceil((self.progress.total - done) * pace / 60)} min left"
 
 
 def _line(run: RunStore) -> str:
@@ -241,6 +312,45 @@ def _table(experiments: Sequence[Experiment], runs: Sequence[RunStore]) -> Table
             f"{cells['tokens_per_second'].mean:,.0f}",
         )
     return shown
+
+
+def _ranking(ranked: Sequence[Standing]) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD, title="means ± standard errors, by pass@8", title_justify="left", padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )  # fmt: skip
+    for index, heading in enumerate(HEADINGS):
+        table.add_column(heading, justify="right" if index else "left", overflow="fold")
+    for standing in ranked:
+        table.add_row(*shown(standing))
+    return table
+
+
+def _settings(chosen: Sequence[Setting]) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD, title="not as published", title_justify="left", padding=(0, 2, 0, 0), pad_edge=False
+    )
+    table.add_column("recipe")
+    table.add_column("why")
+    for setting in chosen:
+        if setting.reason:
+            table.add_row(setting.text, setting.reason)
+    return table
+
+
+def _standing_as_dict(standing: Standing) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "recipe": standing.recipe, "runs": standing.runs, "baseline": standing.baseline,
+    }  # fmt: skip
+    for name, cell in standing.cells.items():
+        described |= {name: cell.mean, f"{name}_stderr": cell.stderr}
+    for name, difference in standing.differences.items():
+        described |= {
+            f"{name}_difference": difference.cell.mean,
+            f"{name}_difference_stderr": difference.cell.stderr,
+            f"{name}_marked": difference.marked,
+        }
+    return described
 
 
 def _as_json(runs: Sequence[RunStore]) -> str:

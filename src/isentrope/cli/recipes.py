@@ -21,7 +21,7 @@ _PLACEHOLDER = 0.5
 """What stands for an argument that a recipe needs, so that its parts can be shown."""
 
 
-def recipes(name: str | None = None, *, json: bool = False) -> None:
+def recipes(name: str | None = None, *, json: bool = False, markdown: bool = False) -> None:
     """List the recipes, or explain one: what it computes, where it acts, its settings and its papers.
 
     Every recipe is an objective made of parts in slots. The list says in which slots a recipe differs from GRPO. A recipe
@@ -36,6 +36,7 @@ def recipes(name: str | None = None, *, json: bool = False) -> None:
     isentrope recipes "clip_cov(fraction=0.02)"
     isentrope recipes "dapo + qae + entropic(target=0.6)"
     isentrope recipes --json | jq '.[].name'
+    isentrope recipes --markdown > docs/recipes.md
     ```
 
     Parameters
@@ -44,7 +45,14 @@ def recipes(name: str | None = None, *, json: bool = False) -> None:
         The recipe to explain, with settings in parentheses if wanted, or several joined by `+`.
     json
         Print JSON instead.
+    markdown
+        Print the list as a page of documentation.
     """
+    if markdown and (name or json):
+        raise ValueError("--markdown prints the whole list; it goes with no name and no --json")
+    if markdown:
+        print(page(), end="")
+        return
     if name is None:
         if json:
             print(json_format.dumps(listed(), indent=2, ensure_ascii=False))
@@ -73,6 +81,29 @@ def recipes(name: str | None = None, *, json: bool = False) -> None:
 def listed() -> list[dict[str, Any]]:
     """All recipes as `isentrope recipes --json` prints them."""
     return [_description(name, make) for name, make in known.names().items()]
+
+
+def page() -> str:
+    """The list of recipes as Markdown: the page of the documentation."""
+    lines = [
+        "# All recipes",
+        "",
+        "A recipe is a named [objective](objectives.md), made from a plain one (`grpo`, `dr_grpo`, `dapo`, `rloo`) by other "
+        "parts in some of its slots. `isentrope recipes NAME` explains one with its settings; recipes joined by `+`, such as "
+        "`dapo + qae + entropic`, are combined: the first as it is, with what each other changes. How they fare side by side "
+        "in a small laboratory is in the [comparison](comparison.md).",
+        "",
+        "| recipe | in one line | made from | other parts in | paper |",
+        "|---|---|---|---|---|",
+    ]
+    for row in listed():
+        plain, changes = known.difference(_example(row["name"]))
+        slots = ", ".join(changes).replace("_", " ") or "–"
+        papers = ", ".join(f"[{paper}](https://arxiv.org/abs/{paper})" for paper in row["papers"] if paper)
+        summary = row["summary"].replace("``", "`").replace("|", "\\|")
+        made_from = f"`{plain.name}`" if changes else "–"
+        lines.append(f"| `{row['name']}` | {summary} | {made_from} | {slots} | {papers} |")
+    return "\n".join(lines) + "\n"
 
 
 def _example(text: str) -> Objective:

@@ -5,17 +5,15 @@ where it was, and `isentrope report` reads its runs like any others. Where the p
 """
 
 import json
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from isentrope.lab.experiment import WARM_START_STEPS, Experiment, initial_policy
 from isentrope.lab.jobs import Job, Launcher, LocalProcesses, WorkerLost, stop_all
+from isentrope.lab.ranking import Cell
 from isentrope.report.store import RunStore, list_runs
 
 COLUMNS = (
@@ -29,23 +27,14 @@ COLUMNS = (
 )
 """What a comparison's table shows, from each run's summary."""
 
+TEACHER_WARM_STARTS = 4
+"""How many warm starts long the training of the teacher is that a recipe learns from, if none is given."""
+
+_MADE = frozenset({"start", "teacher"})
+"""Fields of an experiment that a comparison fills in itself."""
+
 RETRIES = 3
 """How often a run whose process was killed is taken up again."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A mean over seeds with its standard error; NaN where there is nothing, or one value only."""
-
-    mean: float
-    stderr: float
-
-    def __format__(self, specification: str) -> str:
-        """The mean, and its error where there is one, each by the specification of a number."""
-        if math.isnan(self.mean):
-            return "–"
-        error = "" if math.isnan(self.stderr) else f"±{self.stderr:{specification}}"
-        return f"{self.mean:{specification}}{error}"
 
 
 @dataclass(frozen=True)
@@ -105,7 +94,7 @@ def found(folder: Path, experiment: Experiment) -> RunStore | None:
         if store.config.get("name") != run_name(experiment):
             continue
         stored = store.config.get("experiment", {})
-        other = sorted(key for key in asked if key != "start" and asked[key] != stored.get(key))
+        other = sorted(key for key in asked if key not in _MADE and asked[key] != stored.get(key))
         if other:
             raise ValueError(
                 f"{path} is a run of that name with another {', '.join(other)}; choose another folder, or delete it"
@@ -125,7 +114,8 @@ def compare(
 ) -> list[RunStore]:
     """Train every experiment that is not finished yet, ``jobs`` at a time, and return all runs.
 
-    Experiments of one model, task and seed start from one and the same warm-started policy, which is made once. A run
+    Experiments of one model, task and seed start from one and the same warm-started policy, which is made once; a recipe
+    that learns from a teacher is given the policy after `TEACHER_WARM_STARTS` times as long a warm start. A run
     whose process was killed goes on from its last checkpoint, up to `RETRIES` times; one whose training failed does not.
 
     Args:
@@ -197,7 +187,7 @@ def table(runs: Sequence[RunStore]) -> list[Row]:
     for run in runs:
         by_recipe.setdefault(run.config["recipe"], []).append(run)
     return [
-        Row(recipe, len(group), {name: _cell([run.summary.get(name) for run in group]) for name in COLUMNS})
+        Row(recipe, len(group), {name: Cell.of(run.summary.get(name) for run in group) for name in COLUMNS})
         for recipe, group in by_recipe.items()
     ]
 
@@ -208,26 +198,27 @@ def with_seeds(experiment: Experiment, seeds: int) -> Iterator[Experiment]:
         yield replace(experiment, settings=replace(experiment.settings, seed=seed))
 
 
-def _cell(values: list[float | None]) -> Cell:
-    numbers = np.array([v for v in values if v is not None], dtype=float)
-    if not len(numbers):
-        return Cell(math.nan, math.nan)
-    stderr = float(numbers.std(ddof=1) / math.sqrt(len(numbers))) if len(numbers) > 1 else math.nan
-    return Cell(float(numbers.mean()), stderr)
-
-
 def _with_start(experiment: Experiment, folder: Path) -> Experiment:
-    """The experiment from a stored warm-started policy, where a warm start is due."""
-    if experiment.start or experiment.model != "tiny" or experiment.warm_start_steps == 0:
+    """The experiment from a stored warm-started policy, where a warm start is due, and with a teacher if it needs one."""
+    if experiment.model != "tiny" or experiment.warm_start_steps == 0:
         return experiment
     steps = WARM_START_STEPS if experiment.warm_start_steps is None else experiment.warm_start_steps
-    start = folder / "start" / f"{experiment.task}-{steps}-s{experiment.settings.seed}".replace(":", "-")
-    if not start.is_dir():
+    if experiment.start is None:
+        experiment = replace(experiment, start=_warm(experiment, steps, folder))
+    if experiment.teacher is None and "teacher" in experiment.objective(entropy=1.0).needs:
+        experiment = replace(experiment, teacher=_warm(experiment, TEACHER_WARM_STARTS * steps, folder))
+    return experiment
+
+
+def _warm(experiment: Experiment, steps: int, folder: Path) -> str:
+    """The folder of the policy after so many supervised steps, made if there is none."""
+    path = folder / "start" / f"{experiment.task}-{steps}-s{experiment.settings.seed}".replace(":", "-")
+    if not path.is_dir():
         # Under another name until it is whole, so that an interrupted warm start is made again.
-        partial = start.with_name(f".{start.name}.partial")
-        initial_policy(experiment).save(partial)
-        partial.rename(start)
-    return replace(experiment, start=str(start))
+        partial = path.with_name(f".{path.name}.partial")
+        initial_policy(replace(experiment, start=None, warm_start_steps=steps)).save(partial)
+        partial.rename(path)
+    return str(path)
 
 
 def _run(experiment: Experiment, folder: Path) -> RunStore:

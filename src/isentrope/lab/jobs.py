@@ -3,15 +3,23 @@
 A comparison knows runs at work only by these two protocols, so that a cluster fills the same place.
 """
 
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import torch
+
+from isentrope.lab.experiment import Experiment
+from isentrope.lab.experiment import run as train
 from isentrope.report.store import RunStore
+
+# Torch and the laboratory are imported once, in a process that computes nothing itself; each run is forked from it.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload([__name__])
 
 
 class WorkerLost(Exception):
@@ -64,6 +72,8 @@ class Launcher(Protocol):
 class LocalProcesses:
     """Trains each run in a process of this machine.
 
+    A script that uses it keeps its own work under ``if __name__ == "__main__":``, as with all of `multiprocessing`.
+
     Args:
         threads: of each process.
 
@@ -91,21 +101,16 @@ class LocalProcesses:
 
 
 class _Process:
-    """A run trained by the command ``isentrope train --resume``."""
+    """A run in a process of its own, which ends with this one."""
 
     def __init__(self, run: RunStore, threads: int):
         self._run, self._log = run.path, log_path(run)
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        command = [sys.executable, "-m", "isentrope", "train", "--resume", str(run.path), "--quiet"]
-        with self._log.open("w", encoding="utf-8") as output:
-            self._process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
-                # Ctrl-C in a terminal is ours alone; each run is then asked once to stop after its step.
-                start_new_session=True,
-            )  # fmt: skip
+        self._process = _CONTEXT.Process(target=_work, args=(str(self._run), str(self._log), threads))
+        self._process.start()
 
     @property
     def pid(self) -> int:
+        assert self._process.pid is not None
         return self._process.pid
 
     @property
@@ -113,16 +118,15 @@ class _Process:
         return RunStore.open(self._run).last_step or 0
 
     def finished(self) -> bool:
-        code = self._process.poll()
+        code = self._process.exitcode
         if code is None:
             return False
         if code < 0:
             raise WorkerLost(f"process {self.pid} was killed by {_signal_name(-code)}")
-        if code == 130:
-            # The command stops in good order when it is told to from outside, and says so by this code.
+        if code == _STOPPED:
             raise WorkerLost(f"process {self.pid} was told to stop")
         if code:
-            lines = self._log.read_text(encoding="utf-8").strip().splitlines()
+            lines = self._log.read_text(encoding="utf-8").strip().splitlines() if self._log.exists() else []
             raise RuntimeError(lines[-1] if lines else f"exit code {code}")
         self._log.unlink()
         return True
@@ -131,10 +135,35 @@ class _Process:
         self._process.terminate()
 
     def wait(self) -> None:
-        self._process.wait()
+        self._process.join()
 
     def kill(self) -> None:
         self._process.kill()
+
+
+_STOPPED = 130
+"""The exit code of a run that was stopped in good order."""
+
+
+def _work(run: str, log: str, threads: int) -> None:
+    """Train a run in this process, until it is complete, or told to stop, or left alone."""
+    asked = []
+    signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    # Ctrl-C in a terminal is the parent's alone, which then asks each run once to stop after its step.
+    os.setsid()
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(output, sys.stdout.fileno())
+    os.dup2(output, sys.stderr.fileno())
+    torch.set_num_threads(threads)
+    parent, store = multiprocessing.parent_process(), RunStore.open(run)
+    assert parent is not None
+    # A run whose parent was killed would go on unseen, and keep the next comparison from it.
+    finished = train(
+        Experiment.from_dict(store.config["experiment"]),
+        store,
+        should_stop=lambda: bool(asked) or not parent.is_alive(),
+    )
+    sys.exit(0 if finished else _STOPPED)
 
 
 def stop_all(jobs: Sequence[Job]) -> None:
