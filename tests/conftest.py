@@ -11,6 +11,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import hypothesis
 import jaxtyping
+import numpy as np
+import pytest
 
 # In these rooms shapes and types in the signatures are checked in every call that the tests make. The hook decorates
 # single methods and the constructors of dataclasses, which three rooms do not bear: in `policy` a schedule may stand in
@@ -35,3 +37,18 @@ jaxtyping.install_import_hook(
 # Deterministic, and without a deadline: the machine that runs the tests may be busy.
 hypothesis.settings.register_profile("isentrope", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("isentrope")
+
+TIMING = {"seconds", "seconds_sampling", "tokens_per_second", "memory_mb"}
+
+
+@pytest.fixture(scope="session")
+def assert_same_metrics():
+    """That two runs have the same numbers at every step, bit for bit, but for those that measure the machine."""
+
+    def check(first, second):
+        one, other = first.metrics(), second.metrics()
+        assert one.keys() == other.keys()
+        for name in one.keys() - TIMING:
+            np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+    return check

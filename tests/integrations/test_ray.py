@@ -11,7 +11,6 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 import torch
@@ -25,7 +24,6 @@ from isentrope.report import RunStore
 
 pytest.importorskip("ray")
 
-TIMING = {"seconds", "seconds_sampling", "tokens_per_second", "memory_mb"}
 GUIDE = Path(__file__).parents[2] / "docs" / "sweeps.md"
 
 EXPERIMENT = Experiment(
@@ -77,17 +75,22 @@ def unbroken(experiment, tmp_path_factory):
     return store
 
 
-def assert_same_run(first, second):
-    one, other = first.metrics(), second.metrics()
-    assert one.keys() == other.keys()
-    for name in one.keys() - TIMING:
-        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
-    assert first.samples() == second.samples()
-    weights = [(checkpoints(store.path / "checkpoints")[-1] / "model/model.safetensors") for store in (first, second)]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
+@pytest.fixture(scope="module")
+def assert_same_run(assert_same_metrics):
+    def check(first, second):
+        assert_same_metrics(first, second)
+        assert first.samples() == second.samples()
+        one, other = (
+            checkpoints(store.path / "checkpoints")[-1] / "model/model.safetensors" for store in (first, second)
+        )
+        assert one.read_bytes() == other.read_bytes()
+
+    return check
 
 
-def test_a_killed_worker_s_run_goes_on_and_repeats_the_unbroken_one(cluster, experiment, unbroken, tmp_path):
+def test_a_killed_worker_s_run_goes_on_and_repeats_the_unbroken_one(
+    cluster, experiment, unbroken, tmp_path, assert_same_run
+):
     launcher, killed, retried = Watched(cluster), [], []
 
     def kill_once(progress):
@@ -107,7 +110,7 @@ def test_a_killed_worker_s_run_goes_on_and_repeats_the_unbroken_one(cluster, exp
     assert [path.name for path in checkpoints(store.path / "checkpoints")] == ["step-000058", "step-000060"]
 
 
-def test_an_interrupted_run_of_ray_goes_on_without_ray(cluster, experiment, unbroken, tmp_path):
+def test_an_interrupted_run_of_ray_goes_on_without_ray(cluster, experiment, unbroken, tmp_path, assert_same_run):
     launcher = Watched(cluster)
 
     def interrupt(progress):

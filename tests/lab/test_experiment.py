@@ -12,10 +12,10 @@ import pytest
 from isentrope.lab.checkpoint import checkpoints
 from isentrope.lab.comparison import compare, run_name, table, with_seeds
 from isentrope.lab.experiment import Experiment, run
+from isentrope.lab.tasks import Addition
+from isentrope.lab.tiny import TinyTransformer
 from isentrope.lab.trainer import TrainerSettings
 from isentrope.report.store import RunStore
-
-TIMING = {"seconds", "seconds_sampling", "tokens_per_second", "memory_mb"}
 
 QUICK = Experiment(
     recipe="entropy_target",
@@ -32,13 +32,6 @@ QUICK = Experiment(
 
 def new_run(folder, experiment=QUICK):
     return RunStore.create(folder, run_name(experiment), experiment.config("test"))
-
-
-def assert_same_metrics(first, second):
-    first, second = first.metrics(), second.metrics()
-    assert first.keys() == second.keys()
-    for name in first.keys() - TIMING:
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +59,7 @@ def test_a_run_leaves_everything_behind(unbroken):
     assert len(checkpoints(store.path / "checkpoints")) == 2
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(unbroken, tmp_path):
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(unbroken, tmp_path, assert_same_metrics):
     store = new_run(tmp_path)
     steps = []
     assert not run(QUICK, store, on_step=steps.append, should_stop=lambda: len(steps) == 4)
@@ -76,7 +69,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(unbroken, tmp_path):
     assert RunStore.open(store.path).samples() == unbroken.samples()
 
 
-def test_a_killed_run_goes_on_as_if_it_had_not_been(unbroken, tmp_path):
+def test_a_killed_run_goes_on_as_if_it_had_not_been(unbroken, tmp_path, assert_same_metrics):
     store = new_run(tmp_path)
     command = [sys.executable, "-m", "isentrope", "train", "--resume", str(store.path), "--quiet"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -93,7 +86,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(unbroken, tmp_path):
     assert_same_metrics(RunStore.open(store.path), unbroken)
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(unbroken, tmp_path):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(unbroken, tmp_path, assert_same_metrics):
     store = new_run(tmp_path)
     steps = []
     run(QUICK, store, on_step=steps.append, should_stop=lambda: len(steps) == 5)
@@ -132,7 +125,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_ones(tmp_path, m
     assert run(QUICK, RunStore.open(store.path))
 
 
-def test_a_recipe_with_a_reference_resumes_with_the_same_one(tmp_path):
+def test_a_recipe_with_a_reference_resumes_with_the_same_one(tmp_path, assert_same_metrics):
     experiment = replace(QUICK, recipe="grpo(kl_coefficient=0.5)", target_entropy=None)
     whole, broken = new_run(tmp_path / "a", experiment), new_run(tmp_path / "b", experiment)
     run(experiment, whole)
@@ -230,3 +223,41 @@ def test_a_run_is_trained_by_one_process_at_a_time(tmp_path):
             run(experiment, RunStore.open(store.path))
 
     assert run(experiment, store, on_step=again)
+
+
+def test_a_student_on_one_problem_resumes_with_the_same_teacher_and_problem(tmp_path, monkeypatch):
+    class Rewarded(Addition):
+        """Addition whose reward is the share of digits, which varies from completion to completion."""
+
+        def reward(self, problem, completion):
+            return sum(c.isdigit() for c in completion) / self.max_new_tokens
+
+    monkeypatch.setattr("isentrope.lab.experiment.find_task", lambda name: Rewarded())
+    TinyTransformer(seed=7).save(tmp_path / "teacher")
+    experiment = replace(
+        QUICK, recipe="tip(fraction=0.8)", target_entropy=None, task="addition", warm_start_steps=0,
+        teacher=str(tmp_path / "teacher"), one_problem_of=6,
+    )  # fmt: skip
+    whole, broken = new_run(tmp_path / "a", experiment), new_run(tmp_path / "b", experiment)
+    run(experiment, whole)
+    assert whole.config["trained_problem"] in range(6)
+    assert len({sample["prompt"] for sample in RunStore.open(whole.path).samples()}) == 1
+    steps = []
+    run(experiment, broken, on_step=steps.append, should_stop=lambda: len(steps) == 4)
+    run(experiment, RunStore.open(broken.path))
+    assert_same_metrics(RunStore.open(broken.path), whole)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recipe": "tip"}, "teacher: recipe tip needs one; give the folder of a saved policy"),
+        ({"recipe": "grpo", "teacher": "x"}, "teacher: recipe grpo learns from none; leave it out, or take tip"),
+    ],
+)
+def test_a_teacher_is_asked_for_before_anything_long(tmp_path, changes, message):
+    experiment = replace(QUICK, target_entropy=None, warm_start_steps=0, **changes)
+    with pytest.raises(ValueError, match=message):
+        run(experiment, new_run(tmp_path, experiment))
+    with pytest.raises(ValueError, match="one_problem_of must be at least 1, or None, got 0"):
+        replace(QUICK, one_problem_of=0)
