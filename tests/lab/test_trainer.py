@@ -6,7 +6,7 @@ import torch
 
 from isentrope.lab import Countdown, EntropyProbe, TinyTransformer, Trainer, TrainerSettings, score
 from isentrope.policy import recipes
-from isentrope.policy.controllers import Linear, ProportionalIntegral
+from isentrope.policy.controllers import Linear, ProportionalIntegral, Stateful
 from isentrope.policy.regularizers import EntropyBonus, KLPenalty
 from isentrope.policy.rollout import Tempered
 from isentrope.policy.selection import TopEntropy
@@ -250,3 +250,51 @@ def test_an_activation_decided_on_the_whole_batch_binds_the_sampling_policy_too(
     assert step["ratio_deviation"] < 1e-4
     with pytest.raises(ValueError, match="settled once a batch"):
         Trainer(model, Countdown(), objective, replace(still, statistics="current"))
+
+
+@dataclass(frozen=True)
+class Recorder(Stateful):
+    """A coefficient of 0 that remembers the entropies it was shown."""
+
+    def start(self):
+        return {"seen": []}
+
+    def at(self, memory, step):
+        return 0.0
+
+    def update(self, memory, metrics, step):
+        return {"seen": [*memory["seen"], metrics["entropy"]]}
+
+
+def seen(trainer):
+    return trainer.state.memory["regularizers[0].coefficient"]["seen"]
+
+
+def test_controllers_of_later_steps_on_a_batch_see_what_the_steps_before_left():
+    recorded = recipes.entropy_bonus(Recorder())
+    once, thrice = trainer(recorded, probe_every=0), trainer(recorded, epochs=3, probe_every=0)
+    drawn = once.step()["entropy"]
+    thrice.step()
+    left = score(once.model, once.last_rollouts, temperature=1.0, outputs=("entropy",)).entropy
+    assert seen(thrice)[0] == pytest.approx(drawn)
+    # The first step finds the policy that sampled, the second what the first made of it.
+    assert seen(thrice)[1] == pytest.approx(drawn, abs=1e-6)
+    mean = float(left[once.last_rollouts.mask].mean().detach())
+    assert abs(mean - drawn) > 1e-3
+    assert seen(thrice)[2] == pytest.approx(mean, abs=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"windows": 2}, {"epochs": 2}])
+def test_rows_that_a_filter_leaves_out_do_not_move_what_controllers_see(changes):
+    @dataclass(frozen=True)
+    class Surest:
+        needs: ClassVar[frozenset[str]] = frozenset({"old_entropy"})
+
+        def __call__(self, batch):
+            sums = torch.where(batch.mask, batch.entropy, 0).sum(-1)
+            return sums < sums.median()
+
+    filtered = recipes.entropy_bonus(Recorder()).with_(row_filter=Surest())
+    one = trainer(filtered, probe_every=0, learning_rate=1e-12, **changes)
+    drawn = one.step()["entropy"]
+    assert seen(one) == pytest.approx([drawn, drawn], abs=1e-5)
