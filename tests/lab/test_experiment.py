@@ -225,7 +225,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(tmp_path):
     assert run(experiment, store, on_step=again)
 
 
-def test_a_student_on_one_problem_resumes_with_the_same_teacher_and_problem(tmp_path, monkeypatch):
+def test_a_student_on_one_problem_resumes_with_the_same_teacher_and_problem(tmp_path, monkeypatch, assert_same_metrics):
     class Rewarded(Addition):
         """Addition whose reward is the share of digits, which varies from completion to completion."""
 
