@@ -45,7 +45,7 @@ def bounded_log_scales(
         >>> import math, torch
         >>> log_scales = bounded_log_scales(torch.tensor([1.0, 0.0, -2.0]), entropy_per_dimension=-0.5)
         >>> log_scales, (log_scales + 0.5 * math.log(2 * math.pi * math.e)).mean()
-        (tensor([-4.0596, -1.4934, -0.2021]), tensor(-0.5000))
+        (tensor([-4.0608, -1.4939, -0.2022]), tensor(-0.5000))
     """
     if not low < high:
         raise ValueError(f"bounded_log_scales: low must be below high, got {low} and {high}")
