@@ -152,8 +152,7 @@ def without_arguments():
 def trained(objective, task):
     settings = TrainerSettings(prompts_per_step=2, group_size=4, learning_rate=1e-3, epochs=2, probe_every=0)
     model, other = (TinyTransformer(width=16, layers=1, heads=2, seed=seed) for seed in (1, 2))
-    frozen = {"reference": other} | ({"teacher": other} if "teacher" in objective.needs else {})
-    trainer = Trainer(model, task, objective, settings, **frozen)
+    trainer = Trainer(model, task, objective, settings, reference=other, teacher=other)
     return [trainer.step() for _ in range(2)]
 
 
