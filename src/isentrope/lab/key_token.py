@@ -259,7 +259,7 @@ def train_key_tokens(
             )
             loss, counted = objective.loss(current, state)
             with torch.no_grad():
-                policy.logits -= learning_rate * torch.autograd.grad(loss, policy.logits)[0]
+                policy.logits.sub_(learning_rate * torch.autograd.grad(loss, policy.logits)[0])
             state = state.next_step(counted.means())
         path.append(_exact(policy, start, keys, others))
     return {name: torch.stack([values[name] for values in path]) for name in path[0]}

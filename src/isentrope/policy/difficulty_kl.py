@@ -95,21 +95,22 @@ class DifficultyKL(Stateful):
 
     def update(self, memory: Memory, metrics: Mapping[str, float], step: int) -> Memory:
         """Move the coefficients of the buckets that the last loss had; the first step has no loss before it."""
-        new = {name: list(memory[name]) for name in ("betas", "divergences", "errors")} | {"calls": memory["calls"] + 1}
+        betas, divergences, errors = (list(memory[name]) for name in ("betas", "divergences", "errors"))
+        calls = memory["calls"] + 1
         for index, name in enumerate(DIFFICULTIES):
             divergence = metrics.get(f"kl_{name}")
             if divergence is None:
                 continue
-            past = divergence if new["divergences"][index] is None else new["divergences"][index]
-            new["divergences"][index] = self.decay * past + (1 - self.decay) * divergence
-            error = new["divergences"][index] / self.target - 1
-            if abs(error) < self.dead_zone or new["calls"] % self.interval:
+            past = divergence if divergences[index] is None else divergences[index]
+            divergences[index] = self.decay * past + (1 - self.decay) * divergence
+            error = divergences[index] / self.target - 1
+            if abs(error) < self.dead_zone or calls % self.interval:
                 continue
             if self.smooth_error:
-                error = new["errors"][index] = (1 - self.decay) * error + self.decay * new["errors"][index]
-            moved = math.log(new["betas"][index]) + self.rate * min(max(error, -self.largest_step), self.largest_step)
-            new["betas"][index] = math.exp(min(max(moved, math.log(1e-4)), math.log(1e2)))
-        return new
+                error = errors[index] = (1 - self.decay) * error + self.decay * errors[index]
+            moved = math.log(betas[index]) + self.rate * min(max(error, -self.largest_step), self.largest_step)
+            betas[index] = math.exp(min(max(moved, math.log(1e-4)), math.log(1e2)))
+        return {"betas": betas, "divergences": divergences, "errors": errors, "calls": calls}
 
 
 @dataclass(frozen=True)
