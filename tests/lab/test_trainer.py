@@ -136,6 +136,20 @@ def test_an_output_activation_is_what_the_policy_is_scored_with():
     torch.testing.assert_close(activated, plain)
 
 
+def test_an_output_activation_is_what_the_policy_samples_and_is_evaluated_with():
+    doubled = trainer(recipes.grpo().with_(output_activation=lambda logits: 2 * logits))
+    cold = trainer(recipes.grpo().with_(rollout=Tempered(0.5)), temperature=0.5)
+    problems = doubled.task.problems("test", 4)
+    for _ in range(2):
+        first, second = doubled.step(), cold.step()
+        assert doubled.last_rollouts.completions == cold.last_rollouts.completions
+        assert first["entropy"] == pytest.approx(second["entropy"], rel=1e-5)
+    torch.testing.assert_close(weights(doubled), weights(cold), rtol=0, atol=1e-4)
+    assert doubled.evaluate(problems, 4, (1,)).entropy == pytest.approx(
+        cold.evaluate(problems, 4, (1,)).entropy, rel=1e-3
+    )
+
+
 def test_an_activated_policy_is_on_policy_with_itself_at_every_update():
     doubled = recipes.grpo().with_(output_activation=lambda logits: 2 * logits)
     metrics = trainer(doubled, epochs=2, learning_rate=1e-9, probe_every=0).step()

@@ -1,6 +1,6 @@
 """From problems to a training batch: completions are drawn, rewarded, and told apart into turns, phases and answers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ def collect(
     *,
     generator: torch.Generator,
     max_new_tokens: int | None = None,
+    activation: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Rollouts, TokenBatch]:
     """Draw and reward a group of completions for each problem, as `plan` says.
 
@@ -35,6 +36,7 @@ def collect(
         plan: how many completions, at which temperature, how they branch, and in which forms problems are put.
         generator: source of randomness.
         max_new_tokens: longest completion, beside the marks of a form; the task's own if None.
+        activation: of the policy's logits, see `sample`.
 
     Returns:
         The rollouts and the batch, group after group. Beside the extras of `to_batch` it holds ``tempered`` ``[B]``,
@@ -72,9 +74,10 @@ def collect(
                 generator=generator,
                 max_new_tokens=max_new_tokens,
                 prefixes=None if prefixes is None else [prefixes[i] for i in index.tolist()],
+                activation=activation,
             )
 
-        return at_two_temperatures(model, part, tempered[list(groups)], plan)
+        return at_two_temperatures(model, part, tempered[list(groups)], plan, activation)
 
     groups = torch.arange(len(problems)).repeat_interleave(plan.group_size)
     repeated = [problems[group] for group in groups.tolist()]
@@ -103,6 +106,7 @@ def draw(
     generator: torch.Generator,
     max_new_tokens: int | None = None,
     prefixes: Sequence[Sequence[int]] | None = None,
+    activation: Callable[[Tensor], Tensor] | None = None,
 ) -> Rollouts:
     """One completion for each problem; where the task has a tool, it answers. Repeat a problem to draw from it again.
 
@@ -114,6 +118,7 @@ def draw(
         generator: source of randomness.
         max_new_tokens: longest completion; the task's own if None.
         prefixes: token ids that each completion begins with, see `sample`.
+        activation: of the policy's logits, see `sample`.
 
     Returns:
         The rollouts.
@@ -137,6 +142,7 @@ def draw(
         temperature=temperature,
         generator=generator,
         prefixes=prefixes,
+        activation=activation,
         tool=None if answer is None else lambda row, text: answer(problems[row], text),
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from isentrope.lab.collection import draw
 from isentrope.lab.models import LanguageModel
@@ -97,6 +98,7 @@ def evaluate(
     generator: torch.Generator,
     batch_size: int = 512,
     correct: float = 1.0,
+    activation: Callable[[Tensor], Tensor] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Sample completions for each problem and report how often and how variously they are correct.
@@ -111,6 +113,7 @@ def evaluate(
         generator: source of randomness.
         batch_size: completions generated together.
         correct: a completion counts as correct if its reward is at least this.
+        activation: of the policy's logits, see `sample`.
         progress: called with (problems done, problems) after each batch.
 
     Returns:
@@ -146,6 +149,7 @@ def evaluate(
             [problem for problem in batch for _ in range(samples)],
             temperature=temperature,
             generator=generator,
+            activation=activation,
         )
         for row, problem in enumerate(batch):
             completions = rollouts.completions[row * samples : (row + 1) * samples]

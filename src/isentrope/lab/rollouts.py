@@ -89,6 +89,7 @@ def sample(
     greedy: bool = False,
     prefixes: Sequence[Sequence[int]] | None = None,
     tool: Callable[[int, str], str | None] | None = None,
+    activation: Callable[[Tensor], Tensor] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Rollouts:
     """Draw one completion for each prompt from softmax(logits / temperature).
@@ -111,6 +112,7 @@ def sample(
         tool: called with (row, text of its completion so far) after each token of the policy but the end; the text that
             it returns is written next, as tokens outside the mask. Within a prefix, its answers must be those that the
             prefix holds.
+        activation: applied to the logits after the temperature, ``[rows, vocabulary]`` to the same shape.
         progress: called with (positions done, `max_new_tokens`) after each position.
 
     Returns:
@@ -171,7 +173,8 @@ def sample(
         running = torch.ones(batch, dtype=torch.bool, device=device)  # by row of the decoding
         time = 0
         for time in range(max_new_tokens):
-            log_distribution = torch.log_softmax(decoding.logits / temperature, dim=-1)
+            logits = decoding.logits / temperature
+            log_distribution = torch.log_softmax(logits if activation is None else activation(logits), dim=-1)
             distribution = log_distribution.exp()
             token = log_distribution.argmax(-1) if uniform is None else _invert(distribution, uniform[rows, time])
             alive = rows[running]

@@ -28,6 +28,7 @@ def at_two_temperatures(
     draw: Callable[[Int[Tensor, " some"], float], Rollouts],
     tempered: Bool[Tensor, " rows"],
     plan: RolloutPlan,
+    activation: Callable[[Tensor], Tensor] | None = None,
 ) -> Rollouts:
     """Completions of which some are drawn at the plan's other temperature; all carry the numbers of its own.
 
@@ -36,6 +37,7 @@ def at_two_temperatures(
         draw: completions of the rows of these numbers, at this temperature.
         tempered: which rows are drawn at ``plan.tempered_at``.
         plan: the temperatures.
+        activation: of the policy's logits, see `score`.
 
     Returns:
         The rollouts, in the order of the rows.
@@ -44,12 +46,17 @@ def at_two_temperatures(
     if not len(other):
         return draw(plain, plan.temperature)
     pieces = [draw(plain, plan.temperature)] if len(plain) else []
-    pieces.append(rescored(model, draw(other, plan.tempered_at), plan.temperature))
+    pieces.append(rescored(model, draw(other, plan.tempered_at), plan.temperature, activation))
     return join(pieces, pad_id=model.tokenizer.pad_id).rows(torch.cat((plain, other)).argsort())
 
 
 @torch.no_grad()
-def rescored(model: LanguageModel, rollouts: Rollouts, temperature: float) -> Rollouts:
+def rescored(
+    model: LanguageModel,
+    rollouts: Rollouts,
+    temperature: float,
+    activation: Callable[[Tensor], Tensor] | None = None,
+) -> Rollouts:
     """The same completions with the log-probabilities and entropies that they have at another temperature."""
-    scores = score(model, rollouts, temperature=temperature)
+    scores = score(model, rollouts, temperature=temperature, activation=activation)
     return replace(rollouts, log_probs=scores.log_probs, entropy=scores.entropy, temperature=temperature)

@@ -237,6 +237,7 @@ class Trainer:
             k=k,
             temperature=self.settings.temperature,
             generator=torch.Generator().manual_seed(_derived(self.settings.seed, "evaluation")),
+            activation=self.objective.activation(self.state),
         )
 
     def _rollouts(self, plan: RolloutPlan) -> tuple[Rollouts, TokenBatch]:
@@ -254,6 +255,7 @@ class Trainer:
             plan,
             generator=torch.Generator().manual_seed(_derived(settings.seed, "rollouts", self.step_count)),
             max_new_tokens=self.max_new_tokens,
+            activation=self.objective.activation(self.state),
         )
         self.last_rollouts, self.last_rewards = rollouts, batch.rewards
         if "reference" in self.objective.needs:
@@ -270,8 +272,8 @@ class Trainer:
                 micro_batch_size=settings.micro_batch_size,
             )
             batch = batch.with_(teacher=compared)
-        if self.statistics or self.objective.activation(self.state) is not None:
-            # The sampler knows neither these statistics nor the activated policy: score the batch once more.
+        if self.statistics:
+            # The sampler does not know them: score the batch once more.
             batch = self._scored(batch, rollouts, plan)
             batch = batch.with_(old_log_probs=batch.log_probs, old_entropy=batch.entropy, log_probs=None, entropy=None)
         return rollouts, batch
