@@ -7,6 +7,7 @@ from batches import make_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isentrope.catalog import papers
 from isentrope.policy import TokenBatch, recipes
 from isentrope.policy.difficulty_reward import (
     EntropyRewardTowards,
@@ -225,3 +226,10 @@ def test_easy_prompts_grow_calmer_and_hard_ones_more_uncertain():
     assert hard > 0.55
     plain = uncertain_share(recipes.dapo())
     assert all(abs(share - 0.5) < 0.08 for share in plain)
+
+
+def test_three_methods_called_aepo_are_three_papers():
+    made = (recipes.ares(), recipes.dcpo(target=0.5), recipes.agentic_aepo())
+    entries = [[paper for paper in papers() if paper.key in recipe.papers and paper.key != "grpo"] for recipe in made]
+    ids = [{paper.arxiv for paper in some} - {"2503.14476"} for some in entries]
+    assert ids == [{"2510.08457"}, {"2510.08141"}, {"2510.14545"}]
