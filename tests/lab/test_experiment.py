@@ -255,9 +255,8 @@ def test_a_student_on_one_problem_resumes_with_the_same_teacher_and_problem(tmp_
         ({"recipe": "grpo", "teacher": "x"}, "teacher: recipe grpo learns from none; leave it out, or take tip"),
     ],
 )
-def test_a_teacher_is_asked_for_before_anything_long(tmp_path, changes, message):
-    experiment = replace(QUICK, target_entropy=None, warm_start_steps=0, **changes)
+def test_a_teacher_is_asked_for(changes, message):
     with pytest.raises(ValueError, match=message):
-        run(experiment, new_run(tmp_path, experiment))
+        replace(QUICK, target_entropy=None, **changes).objective()
     with pytest.raises(ValueError, match="one_problem_of must be at least 1, or None, got 0"):
         replace(QUICK, one_problem_of=0)

@@ -57,6 +57,8 @@ def train(
     temperature: float = 1.0,
     max_new_tokens: int | None = None,
     lora: int | None = None,
+    teacher: Path | None = None,
+    one_problem_of: int | None = None,
     warm_start: int | None = None,
     evaluate_every: int | None = None,
     evaluation_problems: int | None = None,
@@ -116,6 +118,10 @@ def train(
         Longest response.
     lora
         Train low-rank adapters of this rank instead of all weights.
+    teacher
+        Folder of a saved policy that a recipe such as `tip` learns from, as in `runs/.../checkpoints/step-000200/model`.
+    one_problem_of
+        Train on one problem alone: of this many the one whose accuracy varies most, as `one_shot_em` wants it.
     warm_start
         Supervised steps before; by default some for `tiny`, none for others, which may need them to give answers in the
         form that is asked for.
@@ -146,7 +152,8 @@ def train(
             _train(Experiment.from_dict(store.config["experiment"]), store, None, stop, quiet, json)
             return
         asked: dict[str, Any] = dict(  # noqa: C408
-            model=model, task=task, steps=steps, lora=lora, warm_start=warm_start, evaluate_every=evaluate_every,
+            model=model, task=task, steps=steps, lora=lora, teacher=None if teacher is None else str(teacher),
+            one_problem_of=one_problem_of, warm_start=warm_start, evaluate_every=evaluate_every,
             evaluation_problems=evaluation_problems, prompts_per_step=prompts, group_size=group_size,
             micro_batch_size=micro_batch_size, windows=windows, epochs=epochs, learning_rate=learning_rate,
             temperature=temperature, max_new_tokens=max_new_tokens, seed=seed,
@@ -211,6 +218,8 @@ def base_experiment(
     steps: int | None = None,
     target_entropy: str | None = None,
     lora: int | None = None,
+    teacher: str | None = None,
+    one_problem_of: int | None = None,
     warm_start: int | None = None,
     evaluate_every: int | None = None,
     evaluation_problems: int | None = None,
@@ -224,6 +233,8 @@ def base_experiment(
     asked = {
         "steps": steps,
         "lora_rank": lora,
+        "teacher": teacher,
+        "one_problem_of": one_problem_of,
         "warm_start_steps": warm_start,
         "evaluate_every": evaluate_every,
         "evaluation_problems": evaluation_problems,

@@ -117,7 +117,12 @@ class Experiment:
             if entropy is None:
                 raise ValueError(f"target_entropy: {target} is relative; the policy's entropy is needed")
             target = share * entropy
-        return recipes.named(self.recipe, **({} if target is None else {"target": target}))
+        objective = recipes.named(self.recipe, **({} if target is None else {"target": target}))
+        if "teacher" in objective.needs and self.teacher is None:
+            raise ValueError(f"teacher: recipe {self.recipe} needs one; give the folder of a saved policy")
+        if "teacher" not in objective.needs and self.teacher is not None:
+            raise ValueError(f"teacher: recipe {self.recipe} learns from none; leave it out, or take tip")
+        return objective
 
 
 def initial_policy(
@@ -241,7 +246,8 @@ def _started(experiment, store, model, on_phase, on_step) -> tuple[Trainer, list
     settings, task = experiment.settings, find_task(experiment.task)
     problems = task.problems("test", experiment.evaluation_problems, 0)
     # The objective and the teacher are checked before an evaluation that may take minutes.
-    teacher = _teacher(experiment, experiment.objective(entropy=1.0))
+    experiment.objective(entropy=1.0)
+    teacher = None if experiment.teacher is None else load_model(experiment.teacher)
     scout = Trainer(model, task, recipes.grpo(), settings)
     on_phase("evaluation", 0, 1)
     evaluation = scout.evaluate(problems, experiment.evaluation_samples, experiment.pass_at)
@@ -284,22 +290,12 @@ def _resumed(experiment, store, checkpoint: Path) -> tuple[Trainer, list]:
     objective = experiment.objective(store.config["entropy_before"])
     reference = load_policy(store.path, kind, "reference") if "reference" in objective.needs else None
     problems = _trained_on(experiment, task, store.config.get("trained_problem"))
-    teacher = _teacher(experiment, objective)
+    teacher = None if experiment.teacher is None else load_model(experiment.teacher)
     model = load_policy(checkpoint, kind)
     trainer = Trainer(model, task, objective, experiment.settings, reference, teacher, problems)
     restore(checkpoint, trainer)
     store.truncate(trainer.step_count)
     return trainer, task.problems("test", experiment.evaluation_problems, 0)
-
-
-def _teacher(experiment: Experiment, objective: Objective) -> LanguageModel | None:
-    if "teacher" not in objective.needs:
-        if experiment.teacher is not None:
-            raise ValueError(f"teacher: recipe {experiment.recipe} learns from none; leave it out, or take tip")
-        return None
-    if experiment.teacher is None:
-        raise ValueError(f"teacher: recipe {experiment.recipe} needs one; give the folder of a saved policy")
-    return load_model(experiment.teacher)
 
 
 def _candidates(experiment: Experiment, task: Task) -> list[Problem]:

@@ -765,7 +765,9 @@ def pacs(
 def em_ft() -> Objective:
     """EM-FT (arXiv 2505.15134): no labels, no reward; the mean entropy of the tokens drawn is the whole loss.
 
-    It makes the likeliest token likelier at each prefix, whether it is right or not.
+    It makes the likeliest token likelier at each prefix, whether it is right or not. On the laboratory's countdown ten
+    steps take the entropy of held-out problems from 0.49 to 0.30 nats, pass@8 from 0.74 to 0.42 and the distinct right
+    answers from 2.0 to 0.9; pass@1 does not rise (-0.01(2), 3 seeds).
     """
     return Objective(
         name="em_ft",
@@ -780,7 +782,9 @@ def em_ft() -> Objective:
 def one_shot_em(temperature: float = 0.5, sampling_temperature: float = 0.5) -> Objective:
     """One-shot entropy minimisation (arXiv 2505.20282): EM-FT for some ten steps, sampled and measured while sharpened.
 
-    Its single unlabelled prompt is the host's to choose: `isentrope.lab.one_problem.most_varied`.
+    Its single unlabelled prompt is the host's to choose: `isentrope.lab.one_problem.most_varied`. That pass@1 rises does
+    not appear on the laboratory's countdown: after ten steps hardly any entropy is left on the chosen prompt, and on others
+    pass@1 changes by -0.02(1), pass@8 from 0.74 to 0.63 (3 seeds); at a fifth of the learning rate nothing moves there.
     """
     relative = temperature / sampling_temperature
     term = EntropyBonus(-1.0) if relative == 1 else TemperedEntropy(-1.0, relative)
@@ -797,7 +801,10 @@ def tip(
     """TIP (arXiv 2604.14084): distillation on the student's own responses, at the tokens that have something to teach.
 
     ``fraction`` is the paper's ``rho``, the share of each response's tokens; 1 is plain on-policy distillation. The host
-    needs a teacher. `SampledTokens` and `InQuadrants` are the paper's other selections.
+    needs a teacher. `SampledTokens` and `InQuadrants` are the paper's other selections. On the laboratory's countdown the
+    upper half of the tokens brings the student as near to its teacher as all of them (0.70 to 0.19 and 0.92 to 0.27 nats
+    in 40 steps, all: 0.20 and 0.26; two seeds), the lower half does not (0.43, 0.53); the sure and wrong, a twentieth of
+    the tokens, do more (0.43, 0.56) than the sure and right, which are nearly half of them (0.54, 0.77).
     """
     scores = {"soft_or": SoftOr(), "entropy": Uncertainty(), "overconfidence": Overconfidence()}
     divergences = {"reverse_kl": reverse_kl, "forward_kl": forward_kl, "jensen_shannon": JensenShannon()}
