@@ -257,6 +257,6 @@ def test_a_student_on_one_problem_resumes_with_the_same_teacher_and_problem(tmp_
 )
 def test_a_teacher_is_asked_for(changes, message):
     with pytest.raises(ValueError, match=message):
-        replace(QUICK, target_entropy=None, **changes).objective()
+        replace(QUICK, target_entropy=None, **changes).check()
     with pytest.raises(ValueError, match="one_problem_of must be at least 1, or None, got 0"):
         replace(QUICK, one_problem_of=0)

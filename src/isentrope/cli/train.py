@@ -165,7 +165,7 @@ def train(
             experiments = [base_experiment(recipe=_DEMO[0], **asked), held]
         for experiment in experiments:
             # A mistake in a later recipe is found before the first is trained.
-            experiment.objective(entropy=1.0)
+            experiment.check()
         with _LiveView(experiments[0], quiet or json) as view:
             start = initial_policy(experiments[0], view.phase)
         runs = []

@@ -117,12 +117,19 @@ class Experiment:
             if entropy is None:
                 raise ValueError(f"target_entropy: {target} is relative; the policy's entropy is needed")
             target = share * entropy
-        objective = recipes.named(self.recipe, **({} if target is None else {"target": target}))
-        if "teacher" in objective.needs and self.teacher is None:
+        return recipes.named(self.recipe, **({} if target is None else {"target": target}))
+
+    def check(self) -> None:
+        """Refuse, before anything that takes long, a recipe that cannot be made or that lacks its teacher.
+
+        Raises:
+            ValueError: saying what is wrong.
+        """
+        learns = "teacher" in self.objective(entropy=1.0).needs
+        if learns and self.teacher is None:
             raise ValueError(f"teacher: recipe {self.recipe} needs one; give the folder of a saved policy")
-        if "teacher" not in objective.needs and self.teacher is not None:
+        if not learns and self.teacher is not None:
             raise ValueError(f"teacher: recipe {self.recipe} learns from none; leave it out, or take tip")
-        return objective
 
 
 def initial_policy(
@@ -204,6 +211,7 @@ def _run(
     if found:
         trainer, problems = _resumed(experiment, store, found[-1])
     else:
+        experiment.check()
         store.truncate(-1)
         trainer, problems = _started(
             experiment, store, model or initial_policy(experiment, on_phase), on_phase, on_step
@@ -245,8 +253,6 @@ def _run(
 def _started(experiment, store, model, on_phase, on_step) -> tuple[Trainer, list]:
     settings, task = experiment.settings, find_task(experiment.task)
     problems = task.problems("test", experiment.evaluation_problems, 0)
-    # The objective and the teacher are checked before an evaluation that may take minutes.
-    experiment.objective(entropy=1.0)
     teacher = None if experiment.teacher is None else load_model(experiment.teacher)
     scout = Trainer(model, task, recipes.grpo(), settings)
     on_phase("evaluation", 0, 1)
