@@ -318,7 +318,8 @@ def agentic_aepo(
 
     Above the clip a token keeps its gradient, below it does not; advantages grow with the token's entropy by ``strength``
     per standard deviation. With ``rollout="branching"`` responses branch after the answers of tools, as often as the
-    entropy there is worth it.
+    entropy there is worth it. On the laboratory's calculator (50 steps, three seeds) that spares 23 % of the tokens;
+    pass@1 (0.71 against 0.73), pass@8 (0.95 against 0.96) and entropy (0.16 nats both) are no better for it.
     """
     if rollout not in ("plain", "branching"):
         raise ValueError(f"agentic_aepo: rollout must be 'plain' or 'branching', got {rollout!r}")
@@ -613,6 +614,10 @@ def cure(
     For the first ``first_stage`` optimiser steps each full response is cut before one of its ``among`` most uncertain
     tokens, and the part before it becomes the prompt of ``continuations`` further responses, which share its group. The
     group size must be a multiple of ``1 + continuations``.
+
+    That the first stage holds entropy shows in the laboratory (countdown, three seeds, from 0.49 nats): after the same
+    46,000 sampled tokens 0.41 against 0.37 of DAPO, which took 54 steps for them to 80 of these. What the paper gains by
+    that does not show: pass@1 is 0.22 against 0.23, pass@8 0.56 against 0.58.
     """
     tree = TreeRollout(forks=1, continuations=continuations, among=among, first=1, learns_prefix=False)
     objective = dapo(low, high).with_(name="cure").adding(papers="cure")
@@ -721,7 +726,10 @@ def ettrl(
     """ETTRL (arXiv 2508.11356): TTRL in which certain responses count more, and which may fork at uncertain tokens.
 
     With ``rollout="tree"`` each full response forks at its ``forks`` most uncertain tokens into ``continuations`` further
-    ones; the group size must be a multiple of ``1 + forks * continuations`` (the paper's is 60, twelve trees).
+    ones; the group size must be a multiple of ``1 + forks * continuations`` (the paper's is 60, twelve trees). How many
+    tokens that saves depends on where the policy is uncertain: of the tokens of independent responses, for which uniform
+    forks would need 0.60, trees needed 0.66 on the laboratory's addition and 0.88 on countdown, whose first tokens are
+    the uncertain ones.
     """
     if rollout not in ("plain", "tree"):
         raise ValueError(f"ettrl: rollout must be 'plain' or 'tree', got {rollout!r}")
