@@ -1,10 +1,10 @@
 """Table and pictures of the comparison of all recipes, from the Parquet file that it leaves behind.
 
-    isentrope compare --all --task addition --seeds 3 --jobs 2 --output runs/all
+    isentrope compare --all --task calculator --seeds 3 --jobs 2 --output runs/all
     cp runs/all/comparison.parquet docs/comparison/comparison.parquet
     python benchmarks/comparison.py docs/comparison/comparison.parquet
 
-Writes `benchmarks/results/comparison.md` and two pictures in `docs/images`, which `docs/comparison.md` shows.
+Writes two pictures to `docs/images`, and to `benchmarks/results/comparison.md` what `docs/comparison.md` shows.
 """
 
 import sys
@@ -35,9 +35,15 @@ COMBINED = frozenset(setting.text for setting in COMBINATIONS)
 
 
 def markdown(records: list[Record]) -> str:
-    """The table, what chance alone would mark, and the settings that are not the published ones."""
+    """The pictures, the table, what chance alone would mark, and the settings that are not the published ones."""
     ranked = standings(records)
-    lines = ["| " + " | ".join(HEADINGS) + " |", "|---|" + "---:|" * (len(HEADINGS) - 1)]
+    lines = [
+        "![Entropy and pass@8 after training, a dot for each recipe](images/comparison.png)",
+        "",
+        "![Entropy step by step of a dozen recipes](images/comparison-entropy.png)",
+        "",
+    ]
+    lines += ["| " + " | ".join(HEADINGS) + " |", "|---|" + "---:|" * (len(HEADINGS) - 1)]
     for standing in ranked:
         recipe, *cells = shown(standing)
         lines.append(f"| `{recipe}` | " + " | ".join(cells).replace("*", r"\*") + " |")
