@@ -1,7 +1,12 @@
 """What a comparison does with runs that are killed, that fail, and that wait."""
 
+import fcntl
+import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -178,6 +183,32 @@ def test_a_killed_process_s_run_goes_on_and_repeats_the_unbroken_one(
     assert run.summary["finished"]
     assert not log_path(run).exists()
     assert_same_metrics(run, unbroken)
+
+
+def test_a_killed_comparison_takes_its_runs_with_it(tmp_path, slow_clock):
+    endless = replace(EXPERIMENT, steps=10**6)
+    script = (
+        "import json, pathlib; from isentrope.lab import Experiment, compare;"
+        f"compare([Experiment.from_dict(json.loads({json.dumps(json.dumps(endless.to_dict()))}))],"
+        f" pathlib.Path({str(tmp_path)!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not list(tmp_path.glob("*-grpo-s0/metrics.parquet")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    (path,) = tmp_path.glob("*-grpo-s0")
+    with (path / ".lock").open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ COLUMNS = (
 )
 """What a comparison's table shows, from each run's summary."""
 
-TEACHER_WARM_STARTS = 4
+TEACHER_WARM_STARTS = 2
 """How many warm starts long the training of the teacher is that a recipe learns from, if none is given."""
 
 _MADE = frozenset({"start", "teacher"})
@@ -204,19 +204,21 @@ def _with_start(experiment: Experiment, folder: Path) -> Experiment:
         return experiment
     steps = WARM_START_STEPS if experiment.warm_start_steps is None else experiment.warm_start_steps
     if experiment.start is None:
-        experiment = replace(experiment, start=_warm(experiment, steps, folder))
+        experiment = replace(experiment, start=_warm(experiment, steps, experiment.settings.seed, folder))
     if experiment.teacher is None and "teacher" in experiment.objective(entropy=1.0).needs:
-        experiment = replace(experiment, teacher=_warm(experiment, TEACHER_WARM_STARTS * steps, folder))
+        # One for all seeds, because it takes so long.
+        experiment = replace(experiment, teacher=_warm(experiment, TEACHER_WARM_STARTS * steps, 0, folder))
     return experiment
 
 
-def _warm(experiment: Experiment, steps: int, folder: Path) -> str:
+def _warm(experiment: Experiment, steps: int, seed: int, folder: Path) -> str:
     """The folder of the policy after so many supervised steps, made if there is none."""
-    path = folder / "start" / f"{experiment.task}-{steps}-s{experiment.settings.seed}".replace(":", "-")
+    path = folder / "start" / f"{experiment.task}-{steps}-s{seed}".replace(":", "-")
     if not path.is_dir():
         # Under another name until it is whole, so that an interrupted warm start is made again.
         partial = path.with_name(f".{path.name}.partial")
-        initial_policy(replace(experiment, start=None, warm_start_steps=steps)).save(partial)
+        settings = replace(experiment.settings, seed=seed)
+        initial_policy(replace(experiment, start=None, warm_start_steps=steps, settings=settings)).save(partial)
         partial.rename(path)
     return str(path)
 

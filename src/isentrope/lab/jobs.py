@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -146,7 +147,7 @@ _STOPPED = 130
 
 
 def _work(run: str, log: str, threads: int) -> None:
-    """Train a run in this process, until it is complete, or told to stop, or left alone."""
+    """Train a run in this process, until it is complete, or told to stop."""
     asked = []
     signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
     # Ctrl-C in a terminal is the parent's alone, which then asks each run once to stop after its step.
@@ -155,15 +156,18 @@ def _work(run: str, log: str, threads: int) -> None:
     os.dup2(output, sys.stdout.fileno())
     os.dup2(output, sys.stderr.fileno())
     torch.set_num_threads(threads)
-    parent, store = multiprocessing.parent_process(), RunStore.open(run)
-    assert parent is not None
-    # A run whose parent was killed would go on unseen, and keep the next comparison from it.
-    finished = train(
-        Experiment.from_dict(store.config["experiment"]),
-        store,
-        should_stop=lambda: bool(asked) or not parent.is_alive(),
-    )
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    store = RunStore.open(run)
+    finished = train(Experiment.from_dict(store.config["experiment"]), store, should_stop=lambda: bool(asked))
     sys.exit(0 if finished else _STOPPED)
+
+
+def _end_with_parent() -> None:
+    """End this process once its parent has: a run would go on unseen, and keep the next comparison from it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(_STOPPED)
 
 
 def stop_all(jobs: Sequence[Job]) -> None:

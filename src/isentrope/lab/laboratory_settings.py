@@ -39,10 +39,16 @@ SETTINGS = {
         Setting("clip_v(threshold=2.0, maximum_fraction=0.02)", "1e-4 of a thousand tokens is none"),
         Setting("aent(low=0.3, high=0.5, initial=0.01, rate=0.01, largest=0.1)", "the entropy starts higher"),
         Setting("siren(coefficient=0.05)", "0.005 is not seen within a hundred steps"),
-        Setting("epo(coefficient=0.05, steps=400)", "0.001 is not seen; steps are optimiser steps"),
+        Setting("epo(coefficient=0.05, steps=200)", "0.001 is not seen; steps are optimiser steps"),
         Setting("aer(fraction=0.8)", "the share of the first entropy that the recipes with a target hold"),
+        Setting("spear(replayed=256)", "a batch has 256 responses"),
+        Setting("cure(first_stage=100)", "half of the run; steps are optimiser steps"),
+        Setting("agentic_aepo(rollout='branching')", "the task has a tool, after whose answers responses can branch"),
+        Setting(
+            "ettrl(rollout='tree', forks=3, continuations=1)", "the paper's tree, of a size that divides a group of 8"
+        ),
         Setting("one_shot_em", "one problem, the one of 64 whose accuracy varies most", {"one_problem_of": 64}),
-        Setting("tip", "the teacher is the policy after a warm start four times as long"),
+        Setting("tip", "the teacher is the policy of seed 0 after a warm start twice as long"),
         Setting("entrocraft(band=(0.35, 0.45))", "a band about the share that the recipes with a target hold"),
     )
 }
@@ -65,7 +71,7 @@ COMBINATIONS = (
 """Combinations that none of the papers tries, and why they are worth a look."""
 
 BUDGET = {
-    "steps": 100,
+    "steps": 50,
     "windows": 4,
     "learning_rate": 5e-4,
     "evaluate_every": 0,
@@ -79,6 +85,7 @@ With one optimiser step a batch nothing is off-policy, and a clip never acts: he
 
 LEFT_OUT: dict[str, str] = {
     "hicra": "arithmetic has no phrases that plan",
+    "prompt_augmentation": "its forms must be part of the warm start, which all share here",
 }
 """Recipes that the laboratory cannot run, and why."""
 
