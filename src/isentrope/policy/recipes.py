@@ -466,6 +466,11 @@ def aepo_arbitrary(
     ``target`` nats, at ``cold`` while it is above. Of those only the correct ones in mixed groups are learnt from, with
     advantage 1, and as many as a share ``responses`` of the batch at most; half as many while the entropy is above.
     (In the paper further prompts are drawn for them; here they are among the prompts of the step.)
+
+    How far it reaches grows with that share and with how far ``hot`` is from 1. On one softmax over 20 arms, where GRPO
+    ends at 0.13 nats and the defaults at 0.20, half the prompts and all their correct responses hold a target of 0.8 at
+    0.78, and one of 1.5 at 1.16, with temperatures of 2 and 0.5 at 1.47. On the laboratory's countdown (80 steps, three
+    seeds, half the prompts, 1.5 and 0.7) a target of 0.45 was not held: 0.37 nats, against 0.35 of GRPO.
     """
     half = Switch(target, responses, responses / 2)
     return Objective(
