@@ -318,7 +318,8 @@ def agentic_aepo(
 
     Above the clip a token keeps its gradient, below it does not; advantages grow with the token's entropy by ``strength``
     per standard deviation. With ``rollout="branching"`` responses branch after the answers of tools, as often as the
-    entropy there is worth it. On the laboratory's calculator (50 steps, three seeds) that spares 23 % of the tokens;
+    entropy there is worth it. On the laboratory's calculator, with numbers up to 9 (50 steps, three seeds), that spares
+    23 % of the tokens;
     pass@1 (0.71 against 0.73), pass@8 (0.95 against 0.96) and entropy (0.16 nats both) are no better for it.
     """
     if rollout not in ("plain", "branching"):
