@@ -8,12 +8,14 @@ Writes two pictures to `docs/images`, and to `benchmarks/results/comparison.md` 
 """
 
 import sys
+from collections.abc import Sequence
 from itertools import product
 from math import cos, pi, sin
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from isentrope._files import replacing, write_atomically
@@ -34,7 +36,7 @@ CURVES = (
 COMBINED = frozenset(setting.text for setting in COMBINATIONS)
 
 
-def markdown(records: list[Record]) -> str:
+def markdown(records: Sequence[Record]) -> str:
     """The pictures, the table, what chance alone would mark, and the settings that are not the published ones."""
     ranked = standings(records)
     lines = [
@@ -68,7 +70,7 @@ def short(recipe: str) -> str:
     return " + ".join(part.partition("(")[0].strip() for part in recipe.split(" + "))
 
 
-def scatter(ranked: list[Standing], before: tuple[float, float]) -> plt.Figure:
+def scatter(ranked: list[Standing], before: tuple[float, float]) -> Figure:
     """Entropy at the end against pass@8, a dot with error bars for each recipe."""
     figure, axis = plt.subplots(figsize=(12, 9), layout="constrained")
     axis.axvline(before[0], color=MUTED, linewidth=0.8, linestyle=":")
@@ -121,7 +123,7 @@ def place_labels(axis, points: list[tuple[float, float, str, str]], size: float 
             text.remove()
 
 
-def curves(records: list[Record]) -> plt.Figure:
+def curves(records: Sequence[Record]) -> Figure:
     """Entropy step by step: mean over seeds with a band of one standard error, beside plain GRPO's."""
     by_name: dict[str, list[Record]] = {}
     for row in records:
@@ -149,7 +151,7 @@ def curves(records: list[Record]) -> plt.Figure:
     return figure
 
 
-def save(figure: plt.Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Write a picture whole or not at all."""
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=130, format="png")
