@@ -73,7 +73,7 @@ COMBINATIONS = (
 BUDGET = {
     "steps": 50,
     "windows": 4,
-    "learning_rate": 5e-4,
+    "learning_rate": 2e-4,
     "evaluate_every": 0,
     "evaluation_problems": 128,
     "probe_every": 0,
