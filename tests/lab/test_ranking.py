@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from isentrope.cli.train import base_experiment
 from isentrope.lab.experiment import Experiment, run
 from isentrope.lab.laboratory_settings import BUDGET, COMBINATIONS, LEFT_OUT, SETTINGS, all_recipes
 from isentrope.lab.ranking import (
@@ -129,10 +130,10 @@ def test_settings_of_the_laboratory_are_not_the_published_ones_and_say_why(setti
 
 
 def test_the_budget_is_that_of_an_experiment():
-    experiment, settings = Experiment(), TrainerSettings()
-    assert all(hasattr(experiment, name) or hasattr(settings, name) for name in BUDGET)
+    experiment = base_experiment(**BUDGET)
+    assert (experiment.steps, experiment.warm_start_steps) == (BUDGET["steps"], BUDGET["warm_start"])
     # A clip acts from the second optimiser step on a batch on.
-    assert BUDGET["windows"] > 1
+    assert experiment.settings.windows > 1
 
 
 @pytest.mark.parametrize(
