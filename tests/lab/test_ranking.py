@@ -76,7 +76,7 @@ def test_where_nothing_differs_as_many_are_marked_as_chance_says():
         assert (of, chance) == (7, pytest.approx(7 * (1 - 2 / math.sqrt(6))))
         counts.append(marked)
     # Marks of one round share their baseline, so only whole rounds are independent.
-    assert np.mean(counts) == pytest.approx(chance, abs=4 * np.std(counts) / math.sqrt(len(counts)))
+    assert np.mean(counts) == pytest.approx(chance, abs=4 * float(np.std(counts)) / math.sqrt(len(counts)))
 
 
 def test_the_largest_comes_first():
