@@ -3,6 +3,7 @@ import json
 import math
 from dataclasses import FrozenInstanceError
 
+import numpy as np
 import pytest
 
 from isentrope.measures import Estimate
@@ -99,3 +100,58 @@ def test_units():
 def test_bases_that_are_none(base):
     with pytest.raises(ValueError, match="f: base must be positive and different from 1"):
         unit_of(base, "f")
+
+
+def test_the_p_value_counts_the_observed_value_too():
+    # The shuffled values are 0, 1, 2, ... in the order of the shuffles: 96..99 reach 96.
+    numbers = iter(range(100))
+    result = Estimate(96.0, shuffled=lambda generator: float(next(numbers))).test(100)
+    assert result.pvalue == pytest.approx((1 + 4) / (1 + 100))
+    assert result.null_mean == pytest.approx(49.5)
+    assert result.null_std == pytest.approx(math.sqrt(100 * 101 / 12))
+    assert result.excess == pytest.approx(96 - 49.5)
+
+
+def test_the_p_value_of_a_constant_is_one():
+    assert Estimate(0.0, shuffled=lambda generator: 0.0).test(99).pvalue == 1.0
+
+
+def test_the_same_sum_in_another_order_reaches_the_estimate():
+    assert Estimate(0.6, shuffled=lambda generator: 0.3 + 0.2 + 0.1 - 1e-16).test(9).pvalue == 1.0
+
+
+def test_the_p_value_is_uniform_where_nothing_depends():
+    rng = np.random.default_rng(0)
+    pvalues = [
+        Estimate(rng.normal(), shuffled=lambda generator: generator.normal()).test(19, rng=rng).pvalue
+        for _ in range(400)
+    ]
+    levels = np.arange(1, 20) / 20
+    reached = np.mean(np.array(pvalues)[:, None] <= levels + 1e-9, axis=0)
+    assert np.abs(reached - levels).max() < 1.63 * math.sqrt(1 / 400)  # Kolmogorov's bound at one per cent
+
+
+def test_an_early_end_keeps_the_p_value():
+    def shuffled(generator):
+        return generator.normal()
+
+    # Half of the shuffles reach zero, so five of them are found after about ten.
+    early = Estimate(0.0, shuffled=shuffled).test(999, rng=1, stop_after=5)
+    assert early.n_resamples < 30
+    assert early.pvalue == 5 / early.n_resamples
+    # A value that is never reached takes them all, and the same p-value as without an early end.
+    late = Estimate(9.0, shuffled=shuffled).test(199, rng=1, stop_after=5)
+    assert late == Estimate(9.0, shuffled=shuffled).test(199, rng=1)
+
+
+def test_the_test_gives_the_same_answer_in_parallel():
+    estimate = Estimate(0.5, shuffled=lambda generator: generator.normal())
+    assert estimate.test(50, rng=3) == estimate.test(50, rng=3, n_jobs=3)
+    assert estimate.test(50, rng=3, stop_after=4) == estimate.test(50, rng=3, n_jobs=3, stop_after=4)
+
+
+def test_what_cannot_be_tested_says_so():
+    with pytest.raises(ValueError, match="an estimate by plugin has no shuffled null hypothesis"):
+        Estimate(1.0, method="plugin").test()
+    with pytest.raises(ValueError, match=r"n_resamples must be at least 1 \(got 0\)"):
+        Estimate(1.0, shuffled=lambda generator: 0.0).test(0)
