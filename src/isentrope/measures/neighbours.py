@@ -1,0 +1,158 @@
+r"""Nearest neighbours and neighbour counts: the search that every estimate from distances stands on.
+
+A k-d tree whose leaves are runs of memory, walked by whole leaves of queries, compiled by Numba at the first call (and
+kept on disk), in one dimension replaced by a sorted array. Distances are the largest of those in blocks of coordinates,
+each maximum norm or Euclidean, as the joint spaces of Kraskov, Stögbauer and Grassberger need them. Ties are exact: the
+difference of two coordinates is computed in the same way wherever it is compared.
+"""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float, Int
+
+# A second thread pays from about this many coordinates on.
+_COORDINATES_PER_THREAD = 4000
+
+
+class NeighbourSearch:
+    r"""Points among which neighbours are sought, under $d(a,b)=\max_{\text{blocks}}\lVert a_B-b_B\rVert$.
+
+    Args:
+        points: n points of d finite coordinates.
+        blocks: how many coordinates each block has; None for one block of all.
+        euclidean: Euclidean norm in each block, instead of the maximum norm (for which blocks make no difference).
+
+    Examples:
+        >>> search = NeighbourSearch(np.array([[0.0], [1.0], [3.0], [7.0]]))
+        >>> distances, neighbours = search.nearest(1)
+        >>> distances.ravel(), neighbours.ravel()
+        (array([1., 1., 2., 4.]), array([1, 0, 1, 2]))
+        >>> search.count(np.array([3.0, 0.5, 2.0, 4.0]))
+        array([2, 0, 1, 1])
+    """
+
+    def __init__(
+        self, points: Float[np.ndarray, "n d"], *, blocks: Sequence[int] | None = None, euclidean: bool = False
+    ) -> None:
+        self.points = np.ascontiguousarray(points, dtype=np.float64)
+        n, dimensions = self.points.shape
+        if n == 0 or dimensions == 0:
+            raise ValueError(f"NeighbourSearch: points must have rows and columns (got shape {self.points.shape})")
+        blocks = [dimensions] if blocks is None else list(blocks)
+        if sum(blocks) != dimensions or min(blocks) < 1:
+            raise ValueError(f"NeighbourSearch: blocks {blocks} must be positive and sum to {dimensions} coordinates")
+        self.block = np.repeat(np.arange(len(blocks)), blocks)
+        # In one coordinate the two norms agree, and the maximum norm needs no rounding.
+        self.euclidean = euclidean and max(blocks) > 1
+
+    @cached_property
+    def _tree(self):
+        from isentrope.measures._neighbour_kernels import build
+
+        order, start, end, low, high = build(self.points, 8 if self.points.shape[1] <= 3 else 32)
+        return np.ascontiguousarray(self.points[order].T), order, start, end, low, high
+
+    @cached_property
+    def _sorted(self):
+        order = np.argsort(self.points[:, 0])
+        return self.points[order, 0], order
+
+    def nearest(
+        self, k: int, *, queries: "NeighbourSearch | None" = None, window: int = 0, n_jobs: int | None = None
+    ) -> tuple[Float[np.ndarray, "m k"], Int[np.ndarray, "m k"]]:
+        """The k nearest points of each point, or of each of other points.
+
+        Args:
+            k: number of neighbours.
+            queries: other points; None for these, of which each is then no neighbour of itself.
+            window: of these points, those no more than so many rows away are no neighbours either (Theiler's window).
+            n_jobs: number of threads; None for all cores where that pays. It does not change the result.
+
+        Returns:
+            Distances in rising order, and indices of the points.
+
+        Raises:
+            ValueError: if some point has fewer than k neighbours.
+        """
+        from isentrope.measures._neighbour_kernels import nearest
+
+        n = len(self.points)
+        # In the middle of a series a window takes away twice its length.
+        available = n if queries is not None else n - 1 - min(n - 1, 2 * window)
+        if not 1 <= k <= available:
+            raise ValueError(f"nearest: k must be from 1 to {available} for {n} points and window={window} (got {k})")
+        asked = self if queries is None else queries
+        rows = len(asked.points)
+        distances, neighbours = np.full((rows, k), np.inf), np.full((rows, k), -1)
+        coordinates, order, start, end, low, high = self._tree
+        reference = coordinates, order, start, end, low, high, self.block, self.euclidean
+        arguments = (*asked._tree, *reference, k, window if queries is None else -1)
+        _over_leaves(nearest, arguments, (distances, neighbours), asked, n_jobs)
+        return (np.sqrt(distances) if self.euclidean else distances), neighbours
+
+    def count(
+        self,
+        radii: Float[np.ndarray, " m"],
+        *,
+        queries: "NeighbourSearch | None" = None,
+        window: int = 0,
+        n_jobs: int | None = None,
+    ) -> Int[np.ndarray, " m"]:
+        """How many other points lie at a distance of at most its radius from each point.
+
+        Args:
+            radii: a radius for each point; with a negative one there are none.
+            queries: other points around which to count; None for these, of which each does not count itself.
+            window: of these points, those no more than so many rows away do not count either.
+            n_jobs: number of threads; None for all cores where that pays.
+
+        Returns:
+            The counts.
+        """
+        from isentrope.measures import _neighbour_kernels as kernels
+
+        asked = self if queries is None else queries
+        counts = np.zeros(len(asked.points), np.int64)
+        if self.points.shape[1] == 1 and queries is None:
+            kernels.count_sorted(*self._sorted, radii, counts)
+        else:
+            compared = np.where(radii < 0, -1.0, radii * radii) if self.euclidean else radii
+            coordinates, _, start, end, low, high = self._tree
+            reference = coordinates, start, end, low, high, self.block, self.euclidean, compared
+            _over_leaves(kernels.count, (*asked._tree, *reference), (counts,), asked, n_jobs)
+        if queries is None:
+            counts -= radii >= 0
+            for lag in range(1, min(window, len(counts) - 1) + 1):
+                near = self.block_distance(np.arange(lag, len(counts)), np.arange(len(counts) - lag))
+                counts[lag:] -= near <= radii[lag:]
+                counts[:-lag] -= near <= radii[:-lag]
+        return counts
+
+    def block_distance(self, first: Int[np.ndarray, "..."], second: Int[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+        """Distances between points given by their indices."""
+        offset = np.abs(self.points[first] - self.points[second])
+        if not self.euclidean:
+            return offset.max(axis=-1)
+        starts = np.flatnonzero(np.diff(self.block, prepend=-1))
+        return np.sqrt(np.add.reduceat(offset * offset, starts, axis=-1).max(axis=-1))
+
+
+def _over_leaves(kernel, arguments: tuple, results: tuple, asked: NeighbourSearch, n_jobs: int | None) -> None:
+    """Let each thread answer for some leaves of the queries; it writes only the rows of its own."""
+    leaves = (len(asked._tree[2]) + 1) // 2
+    if n_jobs is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        n_jobs = min(cores, 1 + asked.points.size // _COORDINATES_PER_THREAD)
+    n_jobs = min(n_jobs, leaves)
+    if n_jobs <= 1:
+        kernel(*arguments, 0, leaves, *results)
+        return
+    # More shares than threads, so that a thread that has only empty space is not waited for.
+    edges = np.linspace(0, leaves, min(4 * n_jobs, leaves) + 1).astype(int)
+    with ThreadPoolExecutor(n_jobs) as threads:
+        list(threads.map(lambda ends: kernel(*arguments, *ends, *results), pairwise(edges)))
