@@ -6,6 +6,7 @@ and in blocks, without ever holding all logits. `LanguageModel.start` opens a ca
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -15,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from isentrope.lab.tokenizer import Tokenizer
+from isentrope.measures.tokens import TokenStatistics, token_statistics, token_statistics_from_logits
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,57 @@ class OutputHead:
         if self.softcap is not None:
             logits = torch.tanh(logits / self.softcap) * self.softcap
         return logits
+
+    def statistics(
+        self,
+        hidden: Float[Tensor, "tokens width"],
+        token_ids: Int[Tensor, " tokens"],
+        *,
+        temperature: float,
+        outputs: Sequence[str],
+        top_k: int = 20,
+        need_logits: bool = False,
+        activation: Callable[[Tensor], Tensor] | None = None,
+        block_size: int | None = None,
+    ) -> tuple[TokenStatistics, Float[Tensor, "tokens vocabulary"] | None]:
+        """Statistics of the next-token distributions after `hidden`, with the logits only where something needs them.
+
+        Args:
+            hidden: last hidden states, ``[tokens, width]``.
+            token_ids: the tokens whose log-probability is wanted.
+            temperature: divides the logits.
+            outputs: names of `isentrope.measures.token_statistics`.
+            top_k: how many tokens ``top_k_mass`` counts.
+            need_logits: make all logits at once, and return them.
+            activation: changes the logits after the temperature; they are then made all at once.
+            block_size: tokens whose logits exist at the same time otherwise.
+
+        Returns:
+            The statistics in nats, and the logits after temperature and activation if they were made, else None.
+
+        Examples:
+            >>> head = OutputHead(torch.eye(2))
+            >>> head.statistics(torch.zeros(1, 2), torch.tensor([0]), temperature=1.0, outputs=("entropy",))[0].entropy
+            tensor([0.6931])
+        """
+        if need_logits or activation is not None:
+            logits = self.logits(hidden) / temperature
+            if activation is not None:
+                logits = activation(logits)
+            return token_statistics_from_logits(logits, token_ids, top_k=top_k, outputs=outputs), logits
+        statistics = token_statistics(
+            hidden,
+            self.weight,
+            token_ids,
+            bias=self.bias,
+            softcap=self.softcap,
+            logit_scale=self.scale,
+            temperature=temperature,
+            top_k=top_k,
+            outputs=outputs,
+            block_size=block_size,
+        )
+        return statistics, None
 
 
 class Decoding(Protocol):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from isentrope.lab.models import LanguageModel
 from isentrope.lab.tokenizer import Tokenizer
-from isentrope.measures import token_statistics, token_statistics_from_logits
+from isentrope.policy.batch import scattered
 
 # Logits that exist at the same time while scoring: 16 MB in float32.
 _LOGITS_AT_ONCE = 1 << 22
@@ -366,35 +366,21 @@ def score(
     """
     mask = rollouts.mask
     hidden = hidden_states(model, rollouts, mask) if hidden is None else hidden
-    chosen = rollouts.completion_ids[mask]
     head = model.head()
-    logits = None
-    if need_logits or activation is not None:
-        logits = head.logits(hidden) / temperature
-        if activation is not None:
-            logits = activation(logits)
-        statistics = token_statistics_from_logits(logits, chosen, top_k=top_k, outputs=outputs)
-    else:
-        statistics = token_statistics(
-            hidden,
-            head.weight,
-            chosen,
-            bias=head.bias,
-            softcap=head.softcap,
-            logit_scale=head.scale,
-            temperature=temperature,
-            top_k=top_k,
-            outputs=outputs,
-            block_size=max(256, _LOGITS_AT_ONCE // len(head.weight)),
-        )
-    where = mask.nonzero(as_tuple=True)
-    scattered = {
-        name: None if value is None else value.new_zeros(mask.shape).index_put(where, value)
-        for name, value in statistics._asdict().items()
-    }
+    statistics, logits = head.statistics(
+        hidden,
+        rollouts.completion_ids[mask],
+        temperature=temperature,
+        outputs=outputs,
+        top_k=top_k,
+        need_logits=need_logits,
+        activation=activation,
+        block_size=max(256, _LOGITS_AT_ONCE // len(head.weight)),
+    )
+    found = {name: value for name, value in statistics._asdict().items() if value is not None}
     if need_logits and logits is not None:
-        scattered["logits"] = logits.new_zeros(*mask.shape, logits.shape[-1]).index_put(where, logits)
-    return Scores(**scattered)
+        found["logits"] = logits
+    return Scores(**{name: scattered(value, mask) for name, value in found.items()})
 
 
 def _check_sampling(max_new_tokens: int, temperature: float, generator: torch.Generator | None, greedy: bool) -> None:

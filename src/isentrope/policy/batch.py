@@ -178,6 +178,20 @@ class TokenBatch:
         return replace(self, totals=totals)
 
 
+def scattered(values: Float[Tensor, "tokens *rest"], mask: Bool[Tensor, "batch time"]) -> Tensor:
+    """Values of the tokens where ``mask`` is true, in their places, and 0 elsewhere.
+
+    Without any token the result still hangs on the graph of the values.
+
+    Examples:
+        >>> import torch
+        >>> scattered(torch.tensor([1.0, 2.0]), torch.tensor([[True, False], [False, True]]))
+        tensor([[1., 0.],
+                [0., 2.]])
+    """
+    return values.new_zeros((*mask.shape, *values.shape[1:])).index_put(mask.nonzero(as_tuple=True), values)
+
+
 _TOKEN_FIELDS = (
     "old_log_probs",
     "old_entropy",

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from isentrope.measures import token_statistics_from_logits
-from isentrope.policy.batch import Tally, TokenBatch
+from isentrope.policy.batch import Tally, TokenBatch, scattered
 from isentrope.policy.controllers import Number
 
 
@@ -72,10 +72,7 @@ def nucleus_entropy(
 def at_valid_tokens(batch: TokenBatch, measure: Callable[[Tensor], Tensor]) -> Float[Tensor, "batch time"]:
     """What a measure says of the logits at each valid position, 0 elsewhere."""
     assert batch.logits is not None
-    values = measure(batch.logits()[batch.mask])
-    return torch.zeros(batch.mask.shape, dtype=values.dtype, device=values.device).index_put(
-        batch.mask.nonzero(as_tuple=True), values
-    )
+    return scattered(measure(batch.logits()[batch.mask]), batch.mask)
 
 
 def _entropy(logits: Tensor) -> Tensor:

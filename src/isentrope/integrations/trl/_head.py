@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 from trl.trainer.utils import FusedCausalLMOutput, maybe_gather_lm_head_ctx
 
 from isentrope.lab.hugging_face import output_head
-from isentrope.measures import token_statistics, token_statistics_from_logits
+from isentrope.policy.batch import scattered
 
 
 @dataclass
@@ -66,31 +66,22 @@ class TokenHead:
         if self.to_float32:
             rows, autocast = rows.float(), torch.autocast(hidden.device.type, enabled=False)
         names = ("log_probs", "entropy", *self.statistics)
-        logits = None
         with autocast, maybe_gather_lm_head_ctx(weight, bias):
-            if self.logits or self.activation is not None:
-                logits = replace(head, weight=weight, bias=bias).logits(rows) / self.temperature
-                if self.activation is not None:
-                    logits = self.activation(logits)
-                statistics = token_statistics_from_logits(logits, chosen, outputs=names)
-            else:
-                statistics = token_statistics(
-                    rows,
-                    weight,
-                    chosen,
-                    bias=bias,
-                    softcap=head.softcap,
-                    logit_scale=head.scale,
-                    temperature=self.temperature,
-                    outputs=names,
-                )
-        log_probs, entropy, *others = (_scattered(getattr(statistics, name), mask) for name in names)
+            statistics, logits = replace(head, weight=weight, bias=bias).statistics(
+                rows,
+                chosen,
+                temperature=self.temperature,
+                outputs=names,
+                need_logits=self.logits,
+                activation=self.activation,
+            )
+        log_probs, entropy, *others = (scattered(getattr(statistics, name), mask) for name in names)
         if others or self.logits:
             # TRL hands on two tensors only; a last axis lets the second one carry the others through every wrapper.
             entropy = torch.stack([entropy, *others], -1)
             if self.logits:
                 assert logits is not None
-                entropy = torch.cat([entropy, _scattered(logits, mask)], -1)
+                entropy = torch.cat([entropy, scattered(logits, mask)], -1)
         loss = -log_probs.sum() / mask.sum().clamp_min(1)
         return FusedCausalLMOutput(loss=loss, log_probs=log_probs, entropy=entropy, label_mask=mask)
 
@@ -106,9 +97,3 @@ class TokenHead:
 def _whole(parameter: Tensor | None) -> Tensor | None:
     """A parameter that FSDP keeps in shards, gathered."""
     return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
-
-
-def _scattered(values: Tensor, mask: Tensor) -> Tensor:
-    """Values of the labelled positions in their places. Without any, the result still hangs on the model's graph."""
-    shape = (*mask.shape, *values.shape[1:])
-    return values.new_zeros(shape).index_put(mask.nonzero(as_tuple=True), values)
