@@ -28,6 +28,13 @@ from isentrope.measures.entropies import (
     varentropy,
 )
 from isentrope.measures.estimate import Estimate
+from isentrope.measures.ordinal import (
+    amplitude_aware_permutation_entropy,
+    bubble_entropy,
+    permutation_entropy,
+    weighted_permutation_entropy,
+)
+from isentrope.measures.regularity import approximate_entropy, fuzzy_entropy, sample_entropy
 from isentrope.measures.text import CompressedSize, TextEntropies, compressed_size, text_entropies
 
 if TYPE_CHECKING:
@@ -40,7 +47,10 @@ __all__ = [
     "Estimate",
     "TextEntropies",
     "TokenStatistics",
+    "amplitude_aware_permutation_entropy",
+    "approximate_entropy",
     "block_entropy",
+    "bubble_entropy",
     "collision_probability",
     "compressed_size",
     "conditional_block_entropy",
@@ -48,20 +58,24 @@ __all__ = [
     "differential_entropy",
     "discrete_entropy",
     "entropy",
+    "fuzzy_entropy",
     "hartley_entropy",
     "hellinger_distance",
     "jensen_shannon_divergence",
     "kl_divergence",
     "min_entropy",
+    "permutation_entropy",
     "perplexity",
     "renyi_divergence",
     "renyi_entropy",
+    "sample_entropy",
     "text_entropies",
     "token_statistics",
     "token_statistics_from_logits",
     "total_variation_distance",
     "tsallis_entropy",
     "varentropy",
+    "weighted_permutation_entropy",
 ]
 
 

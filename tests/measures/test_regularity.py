@@ -1,0 +1,189 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isentrope.measures.regularity import (
+    _matches_by_blocks,
+    approximate_entropy,
+    fuzzy_entropy,
+    sample_entropy,
+)
+
+short_series = st.lists(st.integers(-4, 4), min_size=8, max_size=40)
+
+
+def logistic(n, x=0.4):
+    values = []
+    for _ in range(n):
+        values.append(x)
+        x = 4 * x * (1 - x)
+    return np.array(values)
+
+
+def henon(n):
+    x, y, values = 0.0, 0.0, []
+    for _ in range(n):
+        values.append(x)
+        x, y = 1 - 1.4 * x * x + y, 0.3 * x
+    return np.array(values)
+
+
+def distances(series, length, delay, windows):
+    """Of all pairs of windows, in no clever way."""
+    series = np.asarray(series, float)
+    embedded = np.stack([series[k * delay : k * delay + windows] for k in range(length)], axis=1)
+    return np.abs(embedded[:, None] - embedded[None]).max(axis=2)
+
+
+def pairs_within(series, length, delay, windows, radius):
+    matrix = distances(series, length, delay, windows) <= radius
+    return (int(matrix.sum()) - windows) // 2
+
+
+def slow_sample_entropy(series, order, delay, radius):
+    windows = len(series) - order * delay
+    short, long = (pairs_within(series, m, delay, windows, radius) for m in (order, order + 1))
+    return math.nan if short == 0 else math.inf if long == 0 else -math.log(long / short)
+
+
+# On these antropy and EntropyHub agree, and neurokit2 where it has the same radius.
+@pytest.mark.parametrize(
+    ("series", "sample", "approximate"),
+    [
+        (logistic(5000), 0.632611, 0.656398),
+        (np.sin(0.1 * np.arange(2000)), 0.234496, 0.277800),
+        (henon(4000), 0.464909, 0.477803),
+    ],
+)
+def test_values_on_which_other_packages_agree(series, sample, approximate):
+    assert sample_entropy(series) == pytest.approx(sample, abs=2e-6)
+    assert approximate_entropy(series) == pytest.approx(approximate, abs=2e-6)
+
+
+@given(short_series, st.integers(1, 3), st.integers(1, 2), st.sampled_from([0.0, 1.0, 1.5, 3.0]))
+def test_sample_entropy_counts_pairs_of_the_same_windows(series, order, delay, radius):
+    expected = slow_sample_entropy(series, order, delay, radius)
+    assert sample_entropy(series, order=order, delay=delay, radius=radius) == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+@pytest.mark.parametrize("heavy_tails", [False, True])
+def test_sample_entropy_of_real_values_is_exact(order, heavy_tails):
+    rng = np.random.default_rng(order)
+    series = rng.standard_cauchy(size=1500) if heavy_tails else rng.normal(size=1500)
+    radius = 0.2 * series.std()
+    assert sample_entropy(series, order=order) == pytest.approx(
+        slow_sample_entropy(series, order, 1, radius), rel=1e-12
+    )
+
+
+def test_pairs_at_exactly_the_radius_match():
+    # 0.3 - 0.2 and 0.2 - 0.1 differ in the last digit from 0.1: the comparison is that of the differences, nothing else.
+    grid = np.random.default_rng(0).integers(0, 7, size=600) / 10
+    for radius in (0.1, 0.3 - 0.2, 0.2, 0.30000000000000004):
+        assert sample_entropy(grid, radius=radius) == pytest.approx(slow_sample_entropy(grid, 2, 1, radius), rel=1e-12)
+
+
+@given(short_series, st.integers(1, 3), st.sampled_from([0.0, 1.0, 2.5]))
+def test_approximate_entropy_is_the_definition(series, order, radius):
+    phi = []
+    for m in (order, order + 1):
+        windows = len(series) - m + 1
+        phi.append(np.log((distances(series, m, 1, windows) <= radius).mean(axis=1)).mean())
+    assert approximate_entropy(series, order=order, radius=radius) == pytest.approx(phi[0] - phi[1], abs=1e-12)
+
+
+@pytest.mark.parametrize("exponent", [1.0, 2.0, 3.5])
+def test_fuzzy_entropy_is_the_definition(exponent):
+    series = np.random.default_rng(1).normal(size=200) * 3 + 5
+    order, windows, radius = 2, 198, 0.2 * series.std()
+    sums = []
+    for m in (order, order + 1):
+        embedded = np.stack([series[k : k + windows] for k in range(m)], axis=1)
+        embedded -= embedded.mean(axis=1, keepdims=True)
+        far = np.abs(embedded[:, None] - embedded[None]).max(axis=2)[np.triu_indices(windows, 1)]
+        sums.append(np.exp(-((far / radius) ** exponent)).sum())
+    assert fuzzy_entropy(series, exponent=exponent) == pytest.approx(-math.log(sums[1] / sums[0]), rel=1e-12)
+
+
+@given(short_series, st.floats(0.01, 100), st.floats(-100, 100))
+def test_scale_and_level_do_not_matter(series, scale, level):
+    noise = np.random.default_rng(len(series)).normal(size=len(series))
+    moved = scale * noise + level
+    for measure in (sample_entropy, approximate_entropy, fuzzy_entropy):
+        value = measure(noise, tolerance=0.7)
+        assert measure(moved, tolerance=0.7) == pytest.approx(value, rel=1e-6, nan_ok=True)
+
+
+def test_white_noise_has_the_closed_form():
+    noise = np.random.default_rng(2).normal(size=50_000)
+    for order in (1, 2):
+        assert sample_entropy(noise, order=order) == pytest.approx(-math.log(math.erf(0.1)), abs=0.01)
+    # Uniform on [0, 1]: a pair is within r with probability 2r - r^2, and the standard deviation is 1/sqrt(12).
+    r = 0.2 / math.sqrt(12)
+    uniform = np.random.default_rng(3).uniform(size=50_000)
+    assert -math.log(2 * r - r * r) == pytest.approx(2.188036, abs=1e-6)
+    assert sample_entropy(uniform, base=2) * math.log(2) == pytest.approx(2.188036, abs=0.01)
+
+
+def test_sample_entropy_does_not_jump_at_5000_samples_as_antropys():
+    # antropy counts distances below r in shorter series and up to r from 5000 samples on: 1.611, then 0.653, for integers
+    # 0 to 4 and r = 1. Independent values of which 13 of 25 pairs are within 1 have -ln(13/25) = 0.654.
+    integers = np.random.default_rng(0).integers(0, 5, size=5000)
+    before, after = sample_entropy(integers[:4999], radius=1.0), sample_entropy(integers, radius=1.0)
+    assert after == pytest.approx(before, abs=1e-3)
+    assert after == pytest.approx(-math.log(13 / 25), abs=0.03)
+
+
+def test_series_without_matches_are_infinite_or_nan():
+    # Two windows match in 2 values and not in 3; with a radius of 0 none match at all.
+    assert sample_entropy([0, 1, 5, 9, 20, 0, 1, 50, 70], radius=0.5) == math.inf
+    assert math.isnan(sample_entropy(np.arange(10) ** 2, radius=0.0))
+    # Peers give 0, -0.0 or NaN for a constant series, depending on the package; every pair matches.
+    constant = np.full(100, 0.1)
+    for measure in (sample_entropy, approximate_entropy, fuzzy_entropy):
+        assert measure(constant) == 0
+        assert not np.signbit(measure(constant))
+
+
+def test_the_path_for_accelerators_counts_the_same_pairs(monkeypatch):
+    monkeypatch.setattr("isentrope.measures.regularity._BLOCK", 5000)
+    series = np.random.default_rng(4).normal(size=400).round(1)
+    for order, delay in ((1, 1), (2, 1), (3, 2)):
+        windows = len(series) - order * delay
+        expected = tuple(pairs_within(series, m, delay, windows, 0.3) for m in (order, order + 1))
+        assert _matches_by_blocks(torch.tensor(series), order, delay, windows, 0.3) == expected
+
+
+@pytest.mark.parametrize("measure", [sample_entropy, approximate_entropy, fuzzy_entropy])
+def test_batches_axes_and_tensors_agree_with_single_series(measure):
+    batch = np.random.default_rng(5).normal(size=(2, 200, 3))
+    values = measure(batch, axis=1)
+    assert values.shape == (2, 3)
+    assert values[1, 2] == pytest.approx(measure(batch[1, :, 2].tolist()), rel=1e-12)
+    tensor = measure(torch.tensor(batch), axis=1)
+    assert isinstance(tensor, torch.Tensor)
+    np.testing.assert_allclose(tensor.numpy(), values, rtol=1e-12)
+
+
+@pytest.mark.parametrize("measure", [sample_entropy, approximate_entropy, fuzzy_entropy])
+def test_bad_arguments_are_named(measure):
+    with pytest.raises(ValueError, match="at least 4 samples for these settings, got 3"):
+        measure([1, 2, 3])
+    with pytest.raises(ValueError, match="2 samples of series are NaN or infinite"):
+        measure([1, math.nan, 2, 3, math.inf, 5])
+    with pytest.raises(ValueError, match="tolerance must be a finite number of at least 0, got -1"):
+        measure(np.arange(9), tolerance=-1)
+    with pytest.raises(ValueError, match="order must be at least"):
+        measure(np.arange(9), order=0)
+    with pytest.raises(ValueError, match="base must be positive"):
+        measure(np.arange(9), base=1)
+    if measure is fuzzy_entropy:
+        with pytest.raises(ValueError, match="tolerance and radius must be positive"):
+            measure(np.arange(9), radius=0)
+        with pytest.raises(ValueError, match="exponent must be a positive finite number, got 0"):
+            measure(np.arange(9), exponent=0)
