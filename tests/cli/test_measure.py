@@ -519,7 +519,7 @@ def test_plain_columns_into_a_pipe(tmp_path, measured):
     assert lines[2].split()[0] == "city"
     assert "\x1b" not in out
     assert not any(line != line.rstrip() for line in lines)
-    assert "# discrete: Shannon entropy of symbols (miller_madow)" in lines
+    assert "# discrete: Shannon entropy of symbols (chao_wang_jost, miller_madow)" in lines
 
 
 def test_unit_is_in_the_heading(tmp_path, measured):

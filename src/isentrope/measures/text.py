@@ -15,7 +15,8 @@ from math import log
 
 import numpy as np
 
-from isentrope.measures.discrete import _block_codes, _block_estimate, _conditional_estimate, _encode
+from isentrope.measures._symbols import block_codes, encode
+from isentrope.measures.discrete import _block_estimate, _conditional_estimate
 from isentrope.measures.estimate import Estimate, unit_of
 
 # Share of the blocks of a text that must have been seen before for its block entropies to be reported.
@@ -87,7 +88,7 @@ def text_entropies(
         text: a string, measured per character, or bytes, measured per byte; not empty.
         max_order: longest block, whatever the coverage; an estimate whose coverage is too small then carries a note.
             None stops by itself.
-        method: estimator, as in `discrete_entropy`.
+        method: estimator, one of those of `discrete_entropy` that need no alphabet size.
         base: base of the logarithm; None for nats, 2 for bits.
 
     Returns:
@@ -107,13 +108,13 @@ def text_entropies(
     """
     if max_order is not None and max_order < 1:
         raise ValueError(f"text_entropies: max_order must be at least 1 (got {max_order})")
-    codes = _encode(text, "text_entropies")
+    codes = encode(text, "text_entropies")
     longest = min(len(codes), _LONGEST if max_order is None else max_order)
     block: list[Estimate] = []
     conditional: list[Estimate] = []
     coverage: list[float] = []
     before = None
-    for labels, counts in _block_codes(codes, longest):
+    for labels, counts in block_codes(codes, longest):
         covered = 1 - np.count_nonzero(counts == 1) / len(labels)
         if before is not None and max_order is None and covered < _COVERAGE:
             break
