@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 from trl.trainer import grpo_trainer
 
 from isentrope.integrations.trl import DiagnosisCallback, EntropyGRPOTrainer, EntropyMonitor
+from isentrope.integrations.trl._stage import token_parts
 from isentrope.integrations.trl._surface import check_surface
 from isentrope.integrations.trl.trainer import SamplerCorrection
 from isentrope.policy import RolloutPlan, TokenBatch, recipes
@@ -71,6 +72,13 @@ def test_another_trl_is_refused_in_one_line(monkeypatch):
     monkeypatch.setattr(grpo_trainer.GRPOTrainer, "loss_is_scaled_for_ga", False)
     with pytest.raises(ImportError, match="changed in it: _compute_loss, loss_is_scaled_for_ga: pip install"):
         check_surface()
+
+
+def test_needs_inside_a_part_count():
+    """A reward that looks at windows of the entropy needs it of the whole batch, though only the windows say so."""
+    objective = recipes.ares().with_(regularizers=())
+    assert "reward" in token_parts(objective.at(objective.start()))
+    assert not token_parts(STOCK_DAPO)
 
 
 # --- where whole-batch numbers come from

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from runs import STOCK_DAPO, settings, trained
+from runs import STOCK_DAPO, reward, settings, trained, trainer
 from small import small_model
 from test_trainer import CHOOSING
 
@@ -75,13 +75,38 @@ def test_another_completion_than_was_drawn_has_none():
     assert record.scores(completions, everything) is not None
 
 
-def test_of_several_generations_the_last_counts():
+def test_of_several_generations_nothing_is_said():
     model, (prompt, mask) = small_model().eval(), ragged_prompts()
     record = SamplingRecord(1.0, NAMES)
     with record.watching(model):
-        drawn(model, prompt, mask, max_new_tokens=4, min_new_tokens=4)
-        completions = drawn(model, prompt[:2], mask[:2], max_new_tokens=3, min_new_tokens=3)
+        completions = drawn(model, prompt, mask, max_new_tokens=1)
     assert record.scores(completions, torch.ones_like(completions, dtype=torch.bool)) is not None
+    with record.watching(model):
+        completions = drawn(model, prompt, mask, max_new_tokens=1)
+    assert record.scores(completions, torch.ones_like(completions, dtype=torch.bool)) is None
+
+
+def test_a_reward_function_that_calls_the_model_changes_nothing(monkeypatch):
+    compared = []
+    prepared = EntropyGRPOTrainer._prepared
+
+    def comparing(self, inputs, scores, part):
+        compared.append((inputs["completion_mask"].bool(), scores, self._scored_without_gradient(inputs, True)))
+        return prepared(self, inputs, scores, part)
+
+    def by_the_model(completion_ids, **_):
+        with torch.no_grad():
+            run.model(input_ids=torch.tensor([[5], [7], [9]]))
+            run.model(input_ids=torch.tensor([ids[:1] for ids in completion_ids]))
+        return reward(completion_ids)
+
+    monkeypatch.setattr(EntropyGRPOTrainer, "_prepared", comparing)
+    shape = settings(4, rows=2, steps=1, max_completion_length=1)
+    run = trainer(CHOOSING, shape, reward_funcs=by_the_model)
+    run.train()
+    ((mask, recorded, scored),) = compared
+    for name, values in scored.items():
+        torch.testing.assert_close(recorded[name][mask], values[mask], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

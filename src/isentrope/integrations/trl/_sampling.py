@@ -15,7 +15,9 @@ class SamplingRecord:
 
     ``generate`` calls the model once a token; each call's last logits are those that the next token is drawn from, and the
     next call says which token that was. Statistics are those of ``softmax(logits / temperature)``, before any top-k or
-    top-p cut, as in a scoring pass. They differ from such a pass by rounding: a cached step adds in another order.
+    top-p cut, as in a scoring pass. They differ from such a pass by rounding: a cached step adds in another order. Models
+    with absolute positions (GPT-2) are another matter: `generate` counts positions from the first token of a prompt, TRL's
+    passes from the first column of the padded block, so on padded rows the policy that samples is not the one TRL scores.
 
     Args:
         temperature: divides the logits.
@@ -27,10 +29,12 @@ class SamplingRecord:
         self._logits: Tensor | None = None  # of the token that is not known yet
         self._columns: list[tuple[Tensor, ...]] = []
         self._tokens: list[Tensor] = []
+        self._generations = 0
 
     @contextmanager
     def watching(self, model: torch.nn.Module) -> Iterator[None]:
-        """Read every generating call of this model."""
+        """Read every call of this model: one generation, and nothing else, belongs in here."""
+        self._generations += 1
         handle = model.register_forward_hook(self._read, with_kwargs=True)
         try:
             yield
@@ -40,10 +44,12 @@ class SamplingRecord:
     def scores(self, token_ids: Tensor, mask: Tensor) -> dict[str, Tensor] | None:
         """The statistics ``[B, T]`` of these completions, 0 outside the mask.
 
-        None if they are not what one call of ``generate`` drew: tools ran in between, another engine sampled, or somebody
-        changed the tokens.
+        None if they are not what one generation drew: tools ran in between, another engine sampled, or somebody changed
+        the tokens.
         """
         width = token_ids.shape[1]
+        if self._generations != 1:
+            return None
         if self._logits is None or len(self._logits) != len(token_ids) or not width or len(self._tokens) < width - 1:
             return None
         tokens, columns = self._tokens[:width], self._columns[:width]

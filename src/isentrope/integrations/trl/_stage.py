@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from isentrope.policy import Objective, State, Tally, TokenBatch
+from isentrope.policy.advantages import GroupCentered
 from isentrope.policy.surrogates import UnclippedRatio
 
 
@@ -61,11 +62,10 @@ def token_parts(objective: Objective) -> list[str]:
     paths += [slot for slot in ("output_activation", "surrogate") if hasattr(getattr(objective, slot), "prepare")]
     for slot in ("token_weight", "regularizers"):
         paths += [f"{slot}[{i}]" for i, part in enumerate(getattr(objective, slot)) if hasattr(part, "prepare")]
-    early = {"advantage": (objective.advantage,), "reward": objective.reward, "row_filter": objective.row_filter}
-    for slot, parts in early.items():
-        # A part that needs a reference compares it with the policy that sampled.
-        needy = [part for part in parts if getattr(part, "needs", frozenset()) & {"old_entropy", "reference"}]
-        paths += [slot] * bool(needy)
+    for slot in ("advantage", "reward", "row_filter"):
+        # Parts may lie inside others. One that needs a reference compares it with the policy that sampled.
+        alone = Objective("", GroupCentered(), UnclippedRatio()).with_(**{slot: getattr(objective, slot)})
+        paths += [slot] * bool(alone.needs & {"old_entropy", "reference"})
     return paths
 
 

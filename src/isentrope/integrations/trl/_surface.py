@@ -23,6 +23,10 @@ _SURFACE = (
     (GRPOTrainer, "_calculate_rewards", ("inputs", "prompts", "completions", "completion_ids_list")),
     (GRPOTrainer, "_generate_and_score_completions", ("inputs",)),
     (
+        GRPOTrainer, "_generate_single_turn",
+        ("prompt_ids", "images", "multimodal_fields", "num_generations", "has_tool_images"),
+    ),
+    (
         GRPOTrainer, "_get_per_token_logps_and_entropies",
         (
             "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy",

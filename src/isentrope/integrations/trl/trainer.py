@@ -178,6 +178,7 @@ class EntropyGRPOTrainer(GRPOTrainer):
             )
         self._rewards: Tensor | None = None  # of the generation batch and all ranks, one column a reward function
         self._old_scores: list[Tensor] | None = None  # collects TRL's pass over the generation batch while it runs
+        self._record: SamplingRecord | None = None  # collects what sampling knows, while it runs
         self._seen: dict[str, float] = {}  # what controllers are shown
         self._last: dict[str, float] = {}  # metrics of the last optimiser step
         self._follows = any(
@@ -239,6 +240,11 @@ class EntropyGRPOTrainer(GRPOTrainer):
             self._old_scores.extend(scores[:2])
         return scores
 
+    def _generate_single_turn(self, *arguments, **options):
+        # Not around all of the above: a reward function may call the model too.
+        with nullcontext() if self._record is None else self._record.watching(self._generating):
+            return super()._generate_single_turn(*arguments, **options)
+
     def _generate_and_score_completions(self, inputs):
         training = self.model.training
         if self.objective.rollout and training:
@@ -251,12 +257,12 @@ class EntropyGRPOTrainer(GRPOTrainer):
         wanted = whole and not in_loss and (self._reads_tokens or self._follows)
         record = SamplingRecord(self.temperature, ("log_probs", "entropy", *self._statistics))
         self._old_scores = [] if self._trl_scores_old else None
+        self._record = record if wanted and not self._trl_scores_old else None
         try:
-            with record.watching(self._generating) if wanted and not self._trl_scores_old else nullcontext():
-                output = super()._generate_and_score_completions(inputs)
+            output = super()._generate_and_score_completions(inputs)
             old_scores = self._named(*self._old_scores) if self._old_scores else None
         finally:
-            self._old_scores = None
+            self._old_scores = self._record = None
         output |= self._rewards_and_groups(len(output["completion_ids"]), training)
         if in_loss:
             return output
