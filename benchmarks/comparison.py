@@ -1,6 +1,6 @@
 """Table and pictures of the comparison of all recipes, from the Parquet file that it leaves behind.
 
-    isentrope compare --all --task calculator --seeds 3 --jobs 2 --output runs/all
+    isentrope compare --all --seeds 3 --jobs 2 --output runs/all
     cp runs/all/comparison.parquet docs/comparison/comparison.parquet
     python benchmarks/comparison.py docs/comparison/comparison.parquet
 

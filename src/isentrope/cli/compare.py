@@ -84,7 +84,7 @@ def compare(
     model
         As for `isentrope train`.
     task
-        As for `isentrope train`.
+        As for `isentrope train`; of all recipes the calculator, on which every one of them acts.
     steps
         Batches of rollouts in each run.
     target_entropy
@@ -121,14 +121,14 @@ def compare(
         raise ValueError(f"--seeds must be at least 1, got {seeds}")
     address = None if ray is False else _address(ray)
     asked = {
-        "steps": steps, "windows": windows, "learning_rate": learning_rate, "evaluation_problems": evaluation_problems,
+        "task": task, "steps": steps, "windows": windows, "learning_rate": learning_rate, "evaluation_problems": evaluation_problems,
         "warm_start": warm_start,
     }  # fmt: skip
     settings = (BUDGET if every else {}) | {name: value for name, value in asked.items() if value is not None}
     experiments = []
     for one in asked_for:
         experiment = base_experiment(
-            model=model, task=task, seed=seed, recipe=one.text,
+            model=model, seed=seed, recipe=one.text,
             target_entropy=target_entropy if known_recipes.takes(one.text, "target") else None, **settings,
         )  # fmt: skip
         experiment = replace(experiment, **one.experiment)

@@ -48,7 +48,7 @@ SETTINGS = {
         Setting("cure(first_stage=80)", "half of the run; steps are optimiser steps"),
         Setting("agentic_aepo(rollout='branching')", "the task has a tool, after whose answers responses can branch"),
         Setting(
-            "ettrl(rollout='tree', forks=3, continuations=1)", "the paper's tree, of a size that divides a group of 8"
+            "ettrl(rollout='tree', forks=3, continuations=1)", "a tree of a size that divides a group of 8"
         ),
         Setting("one_shot_em", "one problem, the one of 64 whose accuracy varies most", {"one_problem_of": 64}),
         Setting("tip", "the teacher is the policy of seed 0 after a warm start twice as long"),
@@ -73,7 +73,8 @@ COMBINATIONS = (
 )
 """Combinations that none of the papers tries, and why they are worth a look."""
 
-BUDGET = {
+BUDGET: dict[str, Any] = {
+    "task": "calculator",
     "steps": 40,
     "warm_start": 400,
     "windows": 4,
