@@ -54,7 +54,7 @@ class NeighbourSearch:
     def _tree(self):
         from isentrope.measures._neighbour_kernels import build
 
-        order, start, end, low, high = build(self.points, 8 if self.points.shape[1] <= 3 else 32)
+        order, start, end, low, high = build(self.points, 20 if self.points.shape[1] <= 3 else 80)
         return np.ascontiguousarray(self.points[order].T), order, start, end, low, high
 
     @cached_property
