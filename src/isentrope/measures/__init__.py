@@ -9,6 +9,18 @@ from typing import TYPE_CHECKING
 
 from isentrope.measures.continuous import differential_entropy
 from isentrope.measures.discrete import block_entropy, conditional_block_entropy, discrete_entropy
+from isentrope.measures.discrete_information import (
+    discrete_conditional_entropy,
+    discrete_conditional_mutual_information,
+    discrete_dual_total_correlation,
+    discrete_interaction_information,
+    discrete_joint_entropy,
+    discrete_mutual_information,
+    discrete_o_information,
+    discrete_s_information,
+    discrete_total_correlation,
+    discrete_transfer_entropy,
+)
 from isentrope.measures.divergences import (
     cross_entropy,
     hellinger_distance,
@@ -27,12 +39,18 @@ from isentrope.measures.entropies import (
     tsallis_entropy,
     varentropy,
 )
-from isentrope.measures.estimate import Estimate
+from isentrope.measures.estimate import Estimate, ShuffleTest
+from isentrope.measures.information_matrix import InformationMatrix, mutual_information_matrix
 from isentrope.measures.ordinal import (
     amplitude_aware_permutation_entropy,
     bubble_entropy,
     permutation_entropy,
     weighted_permutation_entropy,
+)
+from isentrope.measures.partial_information import (
+    PartialInformation,
+    discrete_partial_information,
+    partial_information,
 )
 from isentrope.measures.regularity import approximate_entropy, fuzzy_entropy, sample_entropy
 from isentrope.measures.text import CompressedSize, TextEntropies, compressed_size, text_entropies
@@ -45,6 +63,9 @@ _NEED_TORCH = {"TokenStatistics", "token_statistics", "token_statistics_from_log
 __all__ = [
     "CompressedSize",
     "Estimate",
+    "InformationMatrix",
+    "PartialInformation",
+    "ShuffleTest",
     "TextEntropies",
     "TokenStatistics",
     "amplitude_aware_permutation_entropy",
@@ -56,7 +77,18 @@ __all__ = [
     "conditional_block_entropy",
     "cross_entropy",
     "differential_entropy",
+    "discrete_conditional_entropy",
+    "discrete_conditional_mutual_information",
+    "discrete_dual_total_correlation",
     "discrete_entropy",
+    "discrete_interaction_information",
+    "discrete_joint_entropy",
+    "discrete_mutual_information",
+    "discrete_o_information",
+    "discrete_partial_information",
+    "discrete_s_information",
+    "discrete_total_correlation",
+    "discrete_transfer_entropy",
     "entropy",
     "fuzzy_entropy",
     "hartley_entropy",
@@ -64,6 +96,8 @@ __all__ = [
     "jensen_shannon_divergence",
     "kl_divergence",
     "min_entropy",
+    "mutual_information_matrix",
+    "partial_information",
     "permutation_entropy",
     "perplexity",
     "renyi_divergence",
