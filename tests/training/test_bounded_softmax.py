@@ -107,6 +107,18 @@ def test_gradient_is_that_of_finite_differences(approximate):
         assert z.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("approximate", [False, True])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_no_number_stays_none(bad, approximate):
+    logits = torch.tensor([[1.0, bad, 0.0], [2.0, 1.0, 0.0], [1.0, 1.0, 1.0]], requires_grad=True)
+    new = bounded_entropy_logits(logits, 0.6, approximate=approximate)
+    assert new[0].isnan().all()
+    torch.testing.assert_close(new[1:], bounded_entropy_logits(logits[1:], 0.6, approximate=approximate))
+    torch.nn.functional.cross_entropy(new, torch.zeros(3, dtype=torch.long), reduction="sum").backward()
+    assert logits.grad[0].isnan().all()
+    assert logits.grad[1:].isfinite().all()
+
+
 def test_shift_changes_nothing_and_types_are_kept():
     logits = torch.randn(4, 7, generator=torch.Generator().manual_seed(2))
     new = bounded_entropy_logits(logits, 0.5)

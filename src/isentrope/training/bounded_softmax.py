@@ -30,7 +30,8 @@ class _LowerLambertW(torch.autograd.Function):
         s = (-1 - (-x).log()).clamp_min(0)
         d = (2 * s).sqrt() + s
         for _ in range(_STEPS):
-            d = torch.where(d > 0, d - (d - d.log1p() - s) * (1 + d) / d.clamp_min(torch.finfo(d.dtype).tiny), 0)
+            # A condition that holds for 0 and not for NaN, which must stay NaN.
+            d = torch.where(d <= 0, 0, d - (d - d.log1p() - s) * (1 + d) / d.clamp_min(torch.finfo(d.dtype).tiny))
         return -1 - d
 
     @staticmethod
