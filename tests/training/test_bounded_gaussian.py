@@ -129,6 +129,31 @@ def test_policy_loss_does_not_move_the_compensation_and_the_ceiling_holds():
     assert list(head.state_dict()) == ["log_compensation"]
 
 
+@pytest.mark.parametrize("high", [-1.4189385332046727, -0.5, 0.0, 0.1, 0.3, 0.7, 1.0, 1.5, 2.0])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_compensation_at_the_ceiling_keeps_within_it_in_every_precision(high, dtype):
+    head = BoundedLogScales(-1.0, high=high, compensation=20.0).to(dtype)
+    raw = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
+    log_scales = head(raw)
+    assert (log_scales <= torch.tensor(high, dtype=dtype)).all()
+    # The entropy wanted is rounded, and three dimensions may share what it lacks.
+    assert (log_scales >= high - 8 * torch.finfo(dtype).eps).all()
+    log_scales.sum().backward()
+    assert raw.grad.isfinite().all()
+
+
+def test_an_entropy_at_an_end_of_its_range_is_taken_and_one_beyond_is_not():
+    unit = 0.5 * math.log(2 * math.pi * math.e)
+    for high in (0.1, 0.3, 1.0, 1.5, 2.0):
+        for end in (high, -8.0):
+            for h in (unit + end, torch.tensor(unit + end), torch.tensor(unit + end, dtype=torch.float64)):
+                scales = bounded_log_scales(torch.zeros(4), h, high=high)
+                torch.testing.assert_close(scales, torch.full((4,), end), rtol=0, atol=1e-5)
+        for h in (unit + high + 1e-5, torch.tensor(unit + high + 1e-5), torch.tensor(math.nan), math.nan):
+            with pytest.raises(ValueError, match="entropy_per_dimension must lie between"):
+                bounded_log_scales(torch.zeros(2), h, high=high)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -49,11 +49,13 @@ def bounded_log_scales(
     """
     if not low < high:
         raise ValueError(f"bounded_log_scales: low must be below high, got {low} and {high}")
-    h = float(entropy_per_dimension)
-    if not low <= h - _UNIT_ENTROPY <= high:
+    h, least, most = float(entropy_per_dimension), _UNIT_ENTROPY + low, _UNIT_ENTROPY + high
+    # Rounded to the type of a tensor, a value at an end of the range may lie just outside.
+    rounding = torch.finfo(entropy_per_dimension.dtype).eps * abs(h) if isinstance(entropy_per_dimension, Tensor) else 0
+    if not least - rounding <= h <= most + rounding:
         raise ValueError(
-            f"bounded_log_scales: entropy_per_dimension must lie between {_UNIT_ENTROPY + low:.4f} and "
-            f"{_UNIT_ENTROPY + high:.4f} nats for log scales between {low} and {high}, got {h}"
+            f"bounded_log_scales: entropy_per_dimension must lie between {least:.4f} and {most:.4f} nats for log scales "
+            f"between {low} and {high}, got {h}"
         )
     total = raw.shape[-1] * (entropy_per_dimension - _UNIT_ENTROPY - high)
     return (high + total * raw.softmax(-1)).clamp(low, high)
