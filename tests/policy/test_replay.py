@@ -100,6 +100,15 @@ def test_rewards_filters_and_regularizers_are_for_fresh_responses():
     assert (replayed.surrogate, replayed.aggregation) == (fresh.surrogate, fresh.aggregation)
 
 
+def test_an_activation_decided_on_the_whole_batch_is_for_fresh_responses_and_another_stays():
+    era = recipes.era(low=1.5)
+    assert era.activation(era.start()) is None
+    replayed = self_imitation(era, era.start(), 0.25, 0.5)
+    assert (replayed.output_activation, replayed.shaping) == (None, ())
+    halved = recipes.grpo().with_(output_activation=lambda logits: logits / 2)
+    assert self_imitation(halved, halved.start(), 0.25, 0.5).output_activation is halved.output_activation
+
+
 def test_sizes_are_checked():
     for name in ("size", "maximum_age", "baselines"):
         with pytest.raises(ValueError, match=f"Replay: {name} must be at least 1, got 0"):

@@ -88,8 +88,9 @@ def self_imitation(objective: Objective, state: State, baseline: float, weight: 
     """What replayed responses are trained with: the objective's own loss of their recalibrated advantages, times a weight.
 
     Surrogate, selection, token weights and aggregation stay, at their numbers of this step. Rewards are those that were
-    stored, after the reward parts; filters, shaping and regularizers are for fresh responses and left out. The result
-    remembers nothing: start a state for it.
+    stored, after the reward parts; filters, shaping and regularizers are for fresh responses and left out. So is an output
+    activation that is decided on the whole batch, because the stored log-probabilities are those of the policy that
+    sampled, which is without it. The result remembers nothing: start a state for it.
 
     Args:
         objective: that of the fresh responses.
@@ -107,6 +108,7 @@ def self_imitation(objective: Objective, state: State, baseline: float, weight: 
         AboveBaseline(baseline=0.5)
     """
     now = objective.at(state)
+    activation = None if hasattr(now.output_activation, "prepare") else now.output_activation
     return now.with_(
         name=f"{now.name}, replayed",
         rollout=(),
@@ -114,6 +116,7 @@ def self_imitation(objective: Objective, state: State, baseline: float, weight: 
         advantage=AboveBaseline(baseline),
         row_filter=(),
         shaping=(),
+        output_activation=activation,
         token_weight=(*now.token_weight, Scaled(weight)),
         regularizers=(),
     )
