@@ -176,6 +176,8 @@ class Asking:
         ([([5], [-1], [0])], "there are 2"),
         ([([0], [-1], [3])], "response -1 is none of the 0"),
         ([([0], [-1], [0]), ([0], [4], [1])], "response 4 is none of the 1 to prompt 0"),
+        ([([0], [-1], [0]), ([0], [0], [99])], "response 0 has .* tokens, of which 99 cannot be taken over"),
+        ([([0], [-1], [0]), ([0], [0], [-1])], "response 0 has .* tokens, of which -1 cannot be taken over"),
         ([([0], [-1], [0]), ([1], [0], [1])], "response 0 is none of the 1 to prompt 1"),
         ([([], [], [])], "the first round must ask"),
     ],

@@ -126,3 +126,8 @@ def _check(forks: Forks, groups: Tensor, rollouts: Rollouts | None, group_size: 
     for parent, position, group in torch.stack((forks.parents, forks.positions, forks.groups), -1).tolist():
         if parent >= there or (parent < 0 and position) or (parent >= 0 and int(groups[parent]) != group):
             raise ValueError(f"branching: response {parent} is none of the {there} to prompt {group} so far")
+        length = 0 if rollouts is None or parent < 0 else int(rollouts.written[parent].sum())
+        if not 0 <= position <= length:
+            raise ValueError(
+                f"branching: response {parent} has {length} tokens, of which {position} cannot be taken over"
+            )
