@@ -7,7 +7,9 @@ import pytest
 import torch
 from batches import make_batch, with_current
 
-from isentrope.policy import Objective, recipes
+from isentrope.policy import Objective, RolloutPlan, recipes
+from isentrope.policy.controllers import Cosine
+from isentrope.policy.rollout import Tempered, Until
 
 SLOTS = [f.name for f in fields(Objective) if f.name not in ("name", "papers")]
 
@@ -131,6 +133,13 @@ def test_papers_of_all_are_kept():
         ("qae + dapo", "dapo changes nothing in a combination, it is dapo; put it first"),
         ("grpo - qae", "must be a name, or like .* or several joined by \\+"),
         ("grpo +", "must be a name"),
+        ("grpo(epsilon={[]:1})", "must be a name"),
+        ("cure + ettrl(rollout='tree')", "cure and ettrl cannot be combined: both replace branching of the rollout plan"),
+        (
+            "ettrl(rollout='tree', forks=3, continuations=1) + agentic_aepo(rollout='branching')",
+            "both replace branching of the rollout plan, by TreeRollout.* and by ToolBranching",
+        ),
+        ("spear + spear(replayed=3)", "both replace replay of the rollout plan"),
         ("grpo + qay", "there is no 'qay'; did you mean 'qae'"),
         ("grpo + qae(0.4)", "must be a name"),
         ("qae + era(quantile=0.1)", "recipe era has no 'quantile', it takes low.*recipes that have one: qae"),
@@ -140,6 +149,19 @@ def test_papers_of_all_are_kept():
 def test_what_cannot_be_combined_is_explained(text, message):
     with pytest.raises(ValueError, match=message):
         recipes.named(text)
+
+
+def test_rollout_parts_go_together_if_they_set_different_fields_of_the_plan():
+    hot, warm, late = Tempered(1.2), Tempered(1.0), Until(Tempered(1.1), 3)
+    bonus = recipes.entropy_bonus()
+    for one, other in ((hot, warm), (warm, hot), (warm, Tempered(Cosine(1.0, 2.0, 5))), (hot, late)):
+        with pytest.raises(ValueError, match="both replace temperature of the rollout plan"):
+            recipes.combined(recipes.grpo().with_(rollout=one), bonus.with_(rollout=other))
+    assert recipes.combined(recipes.grpo().with_(rollout=hot), bonus.with_(rollout=hot)).rollout == (hot,)
+    both = recipes.named("cure + spear")
+    plan = both.rollout_plan(RolloutPlan(8), both.start())
+    assert plan.branching is not None
+    assert plan.replay is not None
 
 
 def test_an_argument_that_none_takes_is_refused():
