@@ -67,6 +67,7 @@ def test_a_given_mark_belongs_to_the_prompt():
         ({"prompt": "{prompt}{prompt}"}, "prompt must hold"),
         ({"marks": ("<", "")}, "marks must not be empty"),
         ({"marks": ("<",), "given": 2}, "given must lie between 0 and 1"),
+        ({"marks": ("<", ">"), "given": 2}, "given must lie between 0 and 1, because the last mark closes the answer"),
     ],
 )
 def test_bad_templates_are_refused(arguments, message):
