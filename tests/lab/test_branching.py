@@ -262,10 +262,10 @@ def test_a_plan_without_rules_draws_what_it_always_drew():
     assert rollouts.completion_ids.equal(plain.completion_ids)
 
 
-def test_each_group_answers_in_one_form_and_is_paid_for_it():
+def test_each_group_answers_in_one_form_and_is_told_how_well_it_keeps_to_it():
     model, task = tiny(), Addition()
     problems = task.problems("train", 40)
-    plan = PromptTemplates(SYMBOLS, format_weight=0.5)(RolloutPlan(4))
+    plan = PromptTemplates(SYMBOLS)(RolloutPlan(4))
     rollouts, batch = collect(model, task, problems, plan, generator=seeded(), max_new_tokens=task.max_new_tokens)
     names = set()
     for group, problem in enumerate(problems):
@@ -275,9 +275,8 @@ def test_each_group_answers_in_one_form_and_is_paid_for_it():
         names.add(template.name)
         for row in rows:
             text = rollouts.completions[row]
-            assert batch.rewards[row] == pytest.approx(
-                task.reward(problem, template.answer(text)) + 0.5 * template.format(text)
-            )
+            assert batch.rewards[row] == task.reward(problem, template.answer(text))
+            assert batch.extras["format"][row] == pytest.approx(template.format(text))
     assert names == {template.name for template in SYMBOLS}
     # The longest form has four marks of one character.
     assert batch.mask.shape[1] == task.max_new_tokens + 4
@@ -294,7 +293,7 @@ def test_templates_are_drawn_with_their_weights():
 
 def test_one_plain_template_is_plain_training():
     problems = Addition().problems("train", 3)
-    plan = PromptTemplates((Template("plain"),), format_weight=0.0)(RolloutPlan(4))
+    plan = PromptTemplates((Template("plain"),))(RolloutPlan(4))
     task = Templated(Addition(), SYMBOLS)
     asked = task.put(problems, np.random.default_rng(0))
     first, _ = collect(tiny(), Addition(), problems, plan, generator=seeded())

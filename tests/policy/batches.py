@@ -27,6 +27,7 @@ def make_batch(rows=8, width=6, vocabulary=5, group_size=4, seed=0, dtype=torch.
             "thinking": mask & (torch.arange(width) < 3),
             "answer": torch.where(lengths > 1, tokens[:, 0] // 2, -1),
             "strategic": mask & (tokens == 0),
+            "format": tokens[:, 0].to(dtype) / vocabulary,
             "tempered": torch.arange(rows) // group_size % 2 == 1,
             "probability_covariance": probability_covariance(old),
             "old_logits": old_logits,

@@ -233,7 +233,10 @@ def test_the_order_of_rows_does_not_matter(name):
             ),
         ),
         (recipes.cure(), recipes.dapo()),
-        (recipes.prompt_augmentation(high=0.2), recipes.grpo().with_(aggregation=recipes.dapo().aggregation)),
+        (
+            recipes.prompt_augmentation(format_weight=0.0, high=0.2),
+            recipes.grpo().with_(aggregation=recipes.dapo().aggregation),
+        ),
         (
             recipes.spine(fraction=1.0, high_weight=0.0, low_weight=0.0, kl_coefficient=0.0),
             recipes.ttrl().with_(aggregation=recipes.dapo().aggregation),

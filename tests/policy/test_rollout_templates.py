@@ -1,6 +1,7 @@
 import pytest
+import torch
 
-from isentrope.policy import RolloutPlan
+from isentrope.policy import RolloutPlan, TokenBatch, recipes
 from isentrope.policy.rollout import PromptTemplates
 from isentrope.policy.templates import SYMBOLS, Template
 
@@ -91,5 +92,57 @@ def test_bad_drawings_are_refused(templates, weights, message):
 
 
 def test_the_plan_carries_them():
-    plan = PromptTemplates(SYMBOLS, format_weight=0.5)(RolloutPlan(8))
-    assert (plan.templates, plan.template_weights, plan.format_weight) == (SYMBOLS, None, 0.5)
+    plan = PromptTemplates(SYMBOLS)(RolloutPlan(8))
+    assert (plan.templates, plan.template_weights) == (SYMBOLS, None)
+
+
+def formatted(rewards, scores, answers=None):
+    """One group of responses with these rewards and scores of their formats."""
+    extras = {"format": torch.tensor(scores)}
+    if answers is not None:
+        extras["answer"] = torch.tensor(answers)
+    rows = len(rewards)
+    return TokenBatch(
+        mask=torch.ones(rows, 2, dtype=torch.bool),
+        rewards=torch.tensor(rewards),
+        group_ids=torch.zeros(rows, dtype=torch.long),
+        old_log_probs=torch.full((rows, 2), -0.5),
+        old_entropy=torch.full((rows, 2), 0.5),
+        extras=extras,
+    )
+
+
+def test_the_pay_for_the_format_leaves_the_outcome_as_it_is():
+    objective = recipes.named("prompt_augmentation(format_weight=0.75)")
+    prepared, tally = objective.prepare(formatted([1.0, 0.0, 0.0], [0.0, 1.0, 0.5]), objective.start())
+    assert prepared.rewards.tolist() == [1.0, 0.75, 0.375]
+    assert prepared.outcome_rewards.tolist() == [1.0, 0.0, 0.0]
+    assert tally.means()["reward"] == pytest.approx(1 / 3)
+
+
+def test_what_keeps_to_the_form_is_not_taken_for_right():
+    # All wrong, all in form: with the format in the outcome, half of them would count as right.
+    batch = formatted([0.0] * 4, [1.0, 1.0, 0.0, 0.0])
+    for text in ("prompt_augmentation + dcpo(target=0.5)", "dcpo(target=0.5) + prompt_augmentation"):
+        objective = recipes.named(text)
+        prepared, _ = objective.prepare(batch, objective.start())
+        assert not (prepared.outcome_rewards > 0.5).any()
+        assert prepared.rewards.tolist() == [1.0, 1.0, 0.0, 0.0]
+    # A group that no answer of which is right has nothing to learn from but its format: DAPO drops it.
+    dapo = recipes.named("dapo + prompt_augmentation")
+    assert not dapo.prepare(batch, dapo.start())[0].mask.any()
+
+
+def test_the_format_is_paid_beside_the_vote():
+    objective = recipes.named("ttrl + prompt_augmentation(format_weight=0.5)")
+    batch = formatted([0.0] * 3, [1.0, 0.0, 1.0], answers=[4, 4, 7])
+    assert objective.prepare(batch, objective.start())[0].rewards.tolist() == [1.5, 1.0, 0.5]
+
+
+def test_a_host_without_scores_of_formats_is_refused():
+    objective = recipes.prompt_augmentation()
+    batch = formatted([0.0], [1.0]).with_(extras={})
+    with pytest.raises(ValueError, match=r"needs extras\['format'\], which the host did not give"):
+        objective.prepare(batch, objective.start())
+    with pytest.raises(ValueError, match="FormatBonus: weight must be finite, got nan"):
+        recipes.prompt_augmentation(format_weight=float("nan"))

@@ -40,8 +40,9 @@ def collect(
 
     Returns:
         The rollouts and the batch, group after group. Beside the extras of `to_batch` it holds ``tempered`` ``[B]``,
-        true for what was drawn at the plan's other temperature, and, if completions branch, ``given`` ``[B]``, the
-        number of tokens that were taken over from another.
+        true for what was drawn at the plan's other temperature; if problems are put in forms, ``format`` ``[B]``, how
+        well each completion keeps to its own, from 0 to 1; and, if completions branch, ``given`` ``[B]``, the number of
+        tokens that were taken over from another.
 
     Raises:
         ValueError: if there is no problem.
@@ -86,10 +87,10 @@ def collect(
     else:
         rollouts, given = grow(rows, plan, len(problems), turns=turns, tokenizer=model.tokenizer, generator=generator)
     batch = to_batch(model.tokenizer, task, repeated, rollouts, plan.group_size)
-    if isinstance(task, Templated) and plan.templates:
-        scores = [task.format(problem, text) for problem, text in zip(repeated, rollouts.completions, strict=True)]
-        batch = batch.with_(rewards=batch.rewards + plan.format_weight * batch.rewards.new_tensor(scores))
     extras = {**batch.extras, "tempered": tempered.to(rollouts.mask.device).repeat_interleave(plan.group_size)}
+    if isinstance(task, Templated):
+        scores = [task.format(problem, text) for problem, text in zip(repeated, rollouts.completions, strict=True)]
+        extras["format"] = batch.rewards.new_tensor(scores)
     if given is None:
         return rollouts, batch.with_(extras=extras)
     assert plan.branching is not None

@@ -39,7 +39,8 @@ class TokenBatch:
         prepared: what two-stage parts computed on the whole batch, one tensor with leading ``B`` for each part.
         totals: 0-d tensors, the denominators of the optimisation window (`with_totals`).
         extras: further row-leading tensors for the parts that ask for them: token statistics under their names
-            (``"varentropy"``, ...), turn index, phase, task id.
+            (``"varentropy"``, ...), turn index, phase, task id, score of the
+            format.
     """
 
     mask: Bool[Tensor, "batch time"]

@@ -1,5 +1,6 @@
 """Reward parts: a `TokenBatch` in, changed rewards ``[B]`` out, before any advantage is estimated."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -92,3 +93,39 @@ class LengthTrapezoid:
         if self.task is not None:
             bonus = bonus * (batch.extra("task") == self.task)
         return batch.rewards + self.weight * bonus
+
+
+@dataclass(frozen=True)
+class FormatBonus:
+    """Pays for keeping to the form that was asked for: ``r + w f``, whether ``r`` is earned or not.
+
+    ``f``, from 0 to 1, is the host's ``extras["format"]``, ``[B]``. Whether a response is right is told from the outcome,
+    which the pay is no part of. A part that replaces rewards, such as `MajorityVote`, must come before this one.
+
+    Args:
+        weight: ``w``. A number or a controller.
+
+    Raises:
+        ValueError: if the weight is not finite.
+
+    References:
+        Lu et al., Prompt Augmentation Scales up GRPO Training on Mathematical Reasoning, arXiv 2602.03190.
+
+    Examples:
+        >>> batch = TokenBatch(
+        ...     mask=torch.ones(2, 1, dtype=torch.bool), rewards=torch.tensor([1.0, 0.0]), old_log_probs=torch.zeros(2, 1),
+        ...     group_ids=torch.zeros(2, dtype=torch.long), extras={"format": torch.tensor([0.5, 1.0])},
+        ... )
+        >>> FormatBonus(0.5)(batch)
+        tensor([1.2500, 0.5000])
+    """
+
+    weight: Number = 1.0
+
+    def __post_init__(self):
+        if isinstance(self.weight, (int, float)) and not math.isfinite(self.weight):
+            raise ValueError(f"FormatBonus: weight must be finite, got {self.weight}")
+
+    def __call__(self, batch: TokenBatch) -> Float[Tensor, "batch"]:
+        """Rewards ``[B]``."""
+        return batch.rewards + self.weight * batch.extra("format").to(batch.rewards.dtype)

@@ -73,9 +73,9 @@ class RolloutPlan:
         tempered_share: share of the prompts whose responses are sampled at ``tempered_at`` instead, and scored at
             ``temperature`` like all others. The extra ``"tempered"``, ``[B]``, marks them.
         tempered_at: that temperature.
-        templates: forms in which questions are put; each visit to a prompt draws one. As they are if empty.
+        templates: forms in which questions are put; each visit to a prompt draws one. As they are if empty. The extra
+            ``"format"``, ``[B]`` from 0 to 1, tells how well each response keeps to its own.
         template_weights: probabilities of the forms, up to a factor; equal if None.
-        format_weight: what keeping to the form adds to the reward.
         replay: what responses are kept and trained on again (`isentrope.policy.replay`); none if None.
     """
 
@@ -86,7 +86,6 @@ class RolloutPlan:
     tempered_at: float = 1.0
     templates: tuple[Template, ...] = ()
     template_weights: tuple[float, ...] | None = None
-    format_weight: float = 0.0
     replay: "Replay | None" = None
 
 
@@ -138,14 +137,13 @@ class Until(Stateful):
 
 @dataclass(frozen=True)
 class PromptTemplates:
-    """Draw a template for each visit to a prompt, the same for its whole group, and pay for its format.
+    """Draw a template for each visit to a prompt, the same for its whole group.
 
-    The reward of a response is then ``r + w f``, with ``f`` the format's score from 0 to 1, whether ``r`` is earned or not.
+    What keeping to it is worth, the reward part `FormatBonus` says.
 
     Args:
         templates: the forms.
         weights: their probabilities, up to a factor; equal if None.
-        format_weight: ``w``.
 
     Raises:
         ValueError: if there is no template, names repeat, or weights are no weights of them.
@@ -161,7 +159,6 @@ class PromptTemplates:
 
     templates: tuple[Template, ...]
     weights: tuple[float, ...] | None = None
-    format_weight: float = 1.0
 
     def __post_init__(self):
         names = [template.name for template in self.templates]
@@ -177,4 +174,4 @@ class PromptTemplates:
 
     def __call__(self, plan: RolloutPlan) -> RolloutPlan:
         """The plan with templates."""
-        return replace(plan, templates=self.templates, template_weights=self.weights, format_weight=self.format_weight)
+        return replace(plan, templates=self.templates, template_weights=self.weights)
