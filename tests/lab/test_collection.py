@@ -4,10 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from isentrope.lab import Addition, Calculator, CharacterTokenizer, Countdown, TinyTransformer, Trainer, TrainerSettings
+from isentrope.lab import (
+    Addition,
+    Calculator,
+    CharacterTokenizer,
+    Countdown,
+    Templated,
+    TinyTransformer,
+    Trainer,
+    TrainerSettings,
+)
 from isentrope.lab.collection import collect, draw, to_batch, turns
 from isentrope.lab.rollouts import sample
 from isentrope.policy import RolloutPlan, recipes
+from isentrope.policy.rollout import PromptTemplates
+from isentrope.policy.templates import SYMBOLS, Template
 
 PLAN = RolloutPlan(group_size=4, temperature=1.1)
 
@@ -54,14 +65,58 @@ def test_a_task_without_tool_phases_and_answers():
         def demonstration(self, problem, rng):
             return ""
 
-    model, task = TinyTransformer(CharacterTokenizer("0123456789=>+-* "), width=16, layers=1, heads=2), Plain()
+    model, task = TinyTransformer(CharacterTokenizer("0123456789=>+-* abcd:<"), width=16, layers=1, heads=2), Plain()
     rollouts, batch = collect(model, task, task.problems("train", 6), PLAN, generator=seeded(3))
     assert batch.extras["turn"].equal(torch.where(rollouts.mask, 0, -1))
-    assert not batch.extras["thinking"].any()
+    with pytest.raises(ValueError, match=r"needs extras\['thinking'\], which the host did not give; there are answer"):
+        batch.extra("thinking")
+    objective = recipes.pear()
+    with pytest.raises(ValueError, match=r"needs extras\['thinking'\]"):
+        objective.prepare(batch, objective.start())
+    templated = PromptTemplates(SYMBOLS)(PLAN)
+    _, in_forms = collect(model, task, task.problems("train", 2), templated, generator=seeded(3))
+    assert "thinking" not in in_forms.extras
     answers = batch.extras["answer"].tolist()
     for one, text in zip(answers, rollouts.completions, strict=True):
         assert (one == -1) == (text == "")
         assert [other == one for other in answers] == [other == text for other in rollouts.completions]
+
+
+@pytest.mark.parametrize(
+    ("template", "text", "thinking"),
+    [
+        (Template("plain"), "19;54", "19;"),
+        (Template("tags", "{prompt}", ("<", ">")), "<19;54>", "<19;"),
+        (Template("given", "{prompt}", ("<", ">"), given=1), "19;54>", "19;"),
+        (Template("phases", "{prompt}", ("!", "?", "<", ">")), "!1?<19;54>", "!1?<19;"),
+        (Template("announced", "{prompt}", ("is:",)), "is:19;54", "is:19;"),
+        # Neither a mark that is missing nor an answer that never comes has a phase of its own.
+        (Template("tags", "{prompt}", ("<", ">")), "19;54>", "19;"),
+        (Template("tags", "{prompt}", ("<", ">")), "<19;>", "<19;>."),
+    ],
+)
+def test_the_phases_of_an_answer_in_a_form_are_the_task_s(template, text, thinking):
+    task = Templated(Addition(), (template,))
+    (problem,) = task.put([Addition().problem((12, 7, 35))], np.random.default_rng(0))
+    model, rollouts = scripted(task, problem, text)
+    batch = to_batch(model.tokenizer, task, [problem], rollouts, 1)
+    written = f"{text}."
+    assert "".join(c for c, t in zip(written, batch.extras["thinking"][0].tolist(), strict=True) if t) == thinking
+
+
+def test_pear_charges_for_thinking_in_forms_and_on_countdown_only_with_working():
+    model = TinyTransformer(width=16, layers=1, heads=2)
+    in_tags = PromptTemplates(SYMBOLS[1:2])(PLAN)
+    for task, plan, phased in (
+        (Countdown(), PLAN, False),
+        (Countdown(working=True), PLAN, True),
+        (Addition(), in_tags, True),
+    ):
+        _, batch = collect(model, task, task.problems("train", 4), plan, generator=seeded())
+        assert batch.extras["thinking"].any() == phased
+        right = batch.with_(rewards=torch.ones_like(batch.rewards))
+        charged = recipes.pear(alpha=0.0).reward[0](right)
+        assert (charged < 1).any() == phased
 
 
 def test_equal_answers_have_equal_numbers():

@@ -39,6 +39,7 @@ def test_format_scores(template, completion, score):
         (FOUR, "<answer>3", "3"),
         (FOUR, "3</answer>", "3"),
         (GIVEN, "4</think><answer>3</answer>", "3"),
+        (GIVEN, "3", "3"),
         (ANNOUNCED, "So. The final answer is:3", "3"),
         (Template("teacher", marks=("<", ">"), given=1), "3> and more", "3"),
         (Template("plain"), "3", "3"),

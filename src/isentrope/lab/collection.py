@@ -158,8 +158,8 @@ def to_batch(
     """Rewarded rollouts as an objective reads them.
 
     ``extras`` holds, whatever the task: ``turn`` ``[B, T]``, the number of tool answers before each token of the policy,
-    -1 elsewhere; ``thinking`` ``[B, T]``, true at the policy's tokens before its answer, nowhere where the task has no
-    phases; ``answer`` ``[B]``, equal for equal answers, -1 for none.
+    -1 elsewhere; ``answer`` ``[B]``, equal for equal answers, -1 for none. If the task has phases, also ``thinking``
+    ``[B, T]``, true at the policy's tokens before its answer.
 
     Args:
         tokenizer: the policy's.
@@ -187,6 +187,7 @@ def to_batch(
         raise ValueError(f"problems: one is needed for each of the {len(rollouts)} rollouts (got {len(problems)})")
     device = rollouts.mask.device
     rewards = [task.reward(problem, text) for problem, text in zip(problems, rollouts.completions, strict=True)]
+    thinking = _thinking(tokenizer, task, problems, rollouts)
     return TokenBatch(
         mask=rollouts.mask,
         rewards=torch.tensor(rewards, dtype=torch.float32, device=device),
@@ -196,8 +197,8 @@ def to_batch(
         token_ids=rollouts.completion_ids,
         extras={
             "turn": turns(rollouts),
-            "thinking": _thinking(tokenizer, task, problems, rollouts),
             "answer": _answers(task, problems, rollouts.completions).to(device),
+            **({} if thinking is None else {"thinking": thinking}),
         },
     )
 
@@ -220,23 +221,18 @@ def turns(rollouts: Rollouts) -> Int[Tensor, "batch time"]:
 
 def _thinking(
     tokenizer: Tokenizer, task: Task, problems: Sequence[Problem], rollouts: Rollouts
-) -> Bool[Tensor, "batch time"]:
+) -> Bool[Tensor, "batch time"] | None:
+    """Where the policy thinks before it answers; None where the task has no phases."""
     if not isinstance(task, HasPhases):
-        return torch.zeros_like(rollouts.mask)
-    ends = torch.tensor(
-        [
-            _tokens_within(tokenizer, ids[:count], task.thinking(problem, text))
-            for ids, count, problem, text in zip(
-                rollouts.completion_ids.tolist(),
-                rollouts.written.sum(1).tolist(),
-                problems,
-                rollouts.completions,
-                strict=True,
-            )
-        ]
-    )
+        return None
+    ids, counts, ends = rollouts.completion_ids.tolist(), rollouts.written.sum(1).tolist(), []
+    for row, (problem, text) in enumerate(zip(problems, rollouts.completions, strict=True)):
+        characters = task.thinking(problem, text)
+        if characters is None:
+            return None
+        ends.append(_tokens_within(tokenizer, ids[row][: counts[row]], characters))
     time = torch.arange(rollouts.mask.shape[1])
-    return rollouts.mask & (time < ends[:, None]).to(rollouts.mask.device)
+    return rollouts.mask & (time < torch.tensor(ends)[:, None]).to(rollouts.mask.device)
 
 
 def _tokens_within(tokenizer: Tokenizer, token_ids: list[int], characters: int) -> int:

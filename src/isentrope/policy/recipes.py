@@ -749,7 +749,9 @@ def pear(
 ) -> Objective:
     """PEAR (arXiv 2510.08026): GRPO in which right answers pay for thinking with more entropy than they answer with.
 
-    ``alpha`` is what of the answer's entropy is free. The paper keeps GRPO's KL term.
+    ``alpha`` is what of the answer's entropy is free. The paper keeps GRPO's KL term. The host tells the phases apart in
+    ``extras["thinking"]``; where a response answers at once, as on the laboratory's countdown without working, PEAR changes
+    nothing.
     """
     return (
         grpo(kl_coefficient=kl_coefficient)

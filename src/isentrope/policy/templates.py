@@ -8,7 +8,7 @@ class Template:
     """A form in which a question is put, and the marks that an answer in that form has.
 
     Of the marks the last two enclose the answer; a single mark stands before it. ``given`` of them belong to the prompt
-    (a "teacher" prefix): the policy neither writes them nor is paid for them. A mark that closes the answer cannot be given.
+    (a "teacher" prefix): the policy neither writes them nor is paid for them.
 
     Args:
         name: what reports call it.
@@ -17,8 +17,7 @@ class Template:
         given: how many of the first marks the prompt ends with.
 
     Raises:
-        ValueError: if the prompt leaves the question out, a mark is empty, or too many marks are given, the one that closes
-            the answer among them.
+        ValueError: if the prompt leaves the question out, a mark is empty, or too many marks are given.
 
     References:
         Prompt augmentation for GRPO, arXiv 2602.03190.
@@ -30,6 +29,8 @@ class Template:
         >>> text = "It is 3.</think><answer>3</answer>"
         >>> template.answer(text), template.format(text), round(template.format(text + "</answer>"), 3)
         ('3', 1.0, 0.667)
+        >>> text[: template.before(text)]
+        'It is 3.</think><answer>'
     """
 
     name: str
@@ -42,10 +43,8 @@ class Template:
             raise ValueError(f"Template: prompt must hold '{{prompt}}' once, got {self.prompt!r}")
         if not all(self.marks):
             raise ValueError(f"Template: marks must not be empty, got {self.marks}")
-        most = len(self.marks) - (len(self.marks) > 1)
-        if not 0 <= self.given <= most:
-            reason = ", because the last mark closes the answer" if self.given == len(self.marks) else ""
-            raise ValueError(f"Template: given must lie between 0 and {most}{reason}, got {self.given}")
+        if not 0 <= self.given <= len(self.marks):
+            raise ValueError(f"Template: given must lie between 0 and {len(self.marks)}, got {self.given}")
 
     def asked(self, prompt: str) -> str:
         """What the policy reads."""
@@ -57,14 +56,16 @@ class Template:
         whole += self.marks[-1] if len(self.marks) > 1 else ""
         return whole.removeprefix("".join(self.marks[: self.given]))
 
+    def before(self, completion: str) -> int:
+        """How many characters of a completion come before its answer; none, where the mark that opens it is missing."""
+        given = "".join(self.marks[: self.given])
+        before, opening, _ = (given + completion).partition(self.marks[-2:][0]) if self.marks else ("", "", "")
+        return max(0, len(before) + len(opening) - len(given)) if opening else 0
+
     def answer(self, completion: str) -> str:
         """What the marks around the answer enclose; to either side everything, where a mark is missing."""
-        text = "".join(self.marks[: self.given]) + completion
-        if not self.marks:
-            return text
-        opening, *closing = self.marks[-2:]
-        text = text.partition(opening)[2] if opening in text else text
-        return text.partition(closing[0])[0] if closing else text
+        text = completion[self.before(completion) :]
+        return text.partition(self.marks[-1])[0] if len(self.marks) > 1 else text
 
     def format(self, completion: str) -> float:
         """The share of the marks left to the policy that occur exactly once; 1 where there are none."""

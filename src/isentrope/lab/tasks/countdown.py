@@ -119,7 +119,10 @@ class Countdown:
         return solutions[rng.integers(len(solutions))]
 
     def thinking(self, problem: Problem, completion: str) -> int:
-        """With working, what comes before the last operation, and all where that is none; else nothing."""
+        """With working, what comes before the last operation, and all where that is none; else nothing.
+
+        Without working it answers at once: a rule that charges for thinking, such as `pear`, then changes nothing.
+        """
         if not self.working:
             return 0
         return len(completion) if self.answer(problem, completion) is None else completion.rfind(";") + 1

@@ -72,10 +72,10 @@ class UsesTool(Protocol):
 
 @runtime_checkable
 class HasPhases(Protocol):
-    """A task whose completions think before they answer; `isinstance` tells."""
+    """A task whose completions think before they answer; `isinstance` tells, unless the task puts another one."""
 
-    def thinking(self, problem: Problem, completion: str) -> int:
-        """How many characters come before the answer; all of them where it is never given."""
+    def thinking(self, problem: Problem, completion: str) -> int | None:
+        """How many characters come before the answer; all where it is never given. None if the task put has no phases."""
         ...
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isentrope.lab.tasks.problem import HasAnswers, Problem, Split, Task, UsesTool
+from isentrope.lab.tasks.problem import HasAnswers, HasPhases, Problem, Split, Task, UsesTool
 from isentrope.policy.templates import SYMBOLS, Template
 
 
@@ -86,6 +86,15 @@ class Templated:
     def format(self, problem: Problem, completion: str) -> float:
         """How well a completion keeps to its form, from 0 to 1."""
         return problem.data[0].format(completion)
+
+    def thinking(self, problem: Problem, completion: str) -> int | None:
+        """The marks before the answer and the task's thinking within it; None where the task has no phases."""
+        template, plain = problem.data
+        text = template.answer(completion)
+        within = self.task.thinking(plain, text) if isinstance(self.task, HasPhases) else None
+        if within is None:
+            return None
+        return len(completion) if within == len(text) else template.before(completion) + within
 
     def answer(self, problem: Problem, completion: str) -> str | None:
         """The task's, of what the form's marks enclose."""
