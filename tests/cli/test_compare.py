@@ -143,6 +143,19 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     assert f"Stopped; go on with the same command and --output {tmp_path / 'here'}" in err.replace("\n", "")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "there"), [([], True), (["--warm-start", "0"], False), (["--model", "elsewhere"], False)]
+)
+def test_all_leaves_out_what_has_no_teacher_here(arguments, there, tmp_path, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr(command, "compare_runs", lambda experiments, *rest, **more: asked.extend(experiments) or [])
+    code, _, err = call(["--all", *arguments, "--output", str(tmp_path / "here")], capsys)
+    assert code == 0
+    assert ("tip" in {experiment.recipe for experiment in asked}) == there
+    assert ("tip is left out: its teacher is a longer warm start" in err) == (not there)
+    assert {"grpo", "dapo"} <= {experiment.recipe for experiment in asked}
+
+
 def test_all_recipes_leave_a_sorted_table_and_a_file(tmp_path, capsys, monkeypatch):
     settings = [Setting("grpo", ""), Setting("clip_cov(fraction=0.02)", "2e-4 of few tokens is none")]
     monkeypatch.setattr(command, "all_recipes", lambda: (settings, ["hicra is left out: it needs grams"]))

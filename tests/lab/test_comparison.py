@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from isentrope.lab.comparison import RETRIES, Progress, compare
+from isentrope.lab.comparison import RETRIES, Progress, compare, lacks_teacher
 from isentrope.lab.experiment import Experiment, initial_policy
 from isentrope.lab.jobs import LocalProcesses, WorkerLost, cores, log_path, stop_all
 from isentrope.lab.trainer import TrainerSettings
@@ -144,6 +144,26 @@ def test_a_second_interrupt_kills(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         stop_all([Stubborn(None, False, log), Job(None, False, log)])
     assert log == ["stop", "stop", "kill", "kill"]
+
+
+@pytest.mark.parametrize("changes", [{"warm_start_steps": 0}, {"model": "elsewhere", "warm_start_steps": None}])
+def test_a_recipe_without_its_teacher_is_refused_before_any_run_begins(changes, tmp_path):
+    launcher = Launcher(grpo=[True], tip=[True])
+    asked = [replace(experiment, **changes) for experiment in experiments("grpo", "tip")]
+    assert [lacks_teacher(experiment) for experiment in asked] == [False, True]
+    with pytest.raises(ValueError, match="teacher: recipe tip needs one"):
+        compare(asked, tmp_path, launcher=launcher)
+    assert launcher.started == []
+    assert not list(tmp_path.glob("*-s0"))
+
+
+def test_a_recipe_that_is_given_its_teacher_by_a_warm_start_is_not_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("isentrope.lab.comparison._warm", lambda *arguments: "policy")
+    (warm,) = experiments("tip")
+    warm = replace(warm, warm_start_steps=3)
+    assert not lacks_teacher(warm)
+    (run,) = compare([warm], tmp_path, launcher=Launcher(tip=[True]))
+    assert run.config["experiment"]["teacher"] == "policy"
 
 
 def test_waiting_is_what_is_left():

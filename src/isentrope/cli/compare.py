@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from isentrope.cli.train import base_experiment
-from isentrope.lab.comparison import Progress, table, with_seeds
+from isentrope.lab.comparison import Progress, lacks_teacher, table, with_seeds
 from isentrope.lab.comparison import compare as compare_runs
 from isentrope.lab.experiment import Experiment
 from isentrope.lab.jobs import LocalProcesses
@@ -133,6 +133,12 @@ def compare(
         )  # fmt: skip
         experiment = replace(experiment, **one.experiment)
         experiment.objective(entropy=1.0)
+        if one in chosen and lacks_teacher(experiment):
+            chosen.remove(one)
+            left_out.append(
+                f"{one.text} is left out: its teacher is a longer warm start of the tiny policy, which has none here"
+            )
+            continue
         experiments.extend(with_seeds(experiment, seeds))
     folder = output or Path("runs") / f"compare-{datetime.now():%Y%m%d-%H%M%S}"
     view, failure = _LiveView(experiments, quiet=json, growing=not every), None

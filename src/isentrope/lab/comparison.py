@@ -127,8 +127,8 @@ def compare(
         on_retry: told in one line of each run that is taken up again.
 
     Raises:
-        ValueError: if an experiment is named twice, ``jobs`` is less than 1, or the folder has a run of that name with
-            other settings.
+        ValueError: if an experiment is named twice, ``jobs`` is less than 1, the folder has a run of that name with
+            other settings, or an experiment lacks a teacher that cannot be made (`lacks_teacher`); no run begins then.
         RuntimeError: if a run failed, with the last line that it printed; the others are finished first.
     """
     if jobs is not None and jobs < 1:
@@ -145,6 +145,8 @@ def compare(
     for experiment in experiments:
         on_change(Progress(len(experiments), running=(f"a policy to start from, seed {experiment.settings.seed}",)))
         started.append(_with_start(experiment, folder))
+    for experiment in started:
+        experiment.check()
     finished = [run for e in started if (run := found(folder, e)) and run.summary.get("finished")]
     done = {run.config["name"] for run in finished}
     waiting = [e for e in started if run_name(e) not in done]
@@ -198,14 +200,35 @@ def with_seeds(experiment: Experiment, seeds: int) -> Iterator[Experiment]:
         yield replace(experiment, settings=replace(experiment.settings, seed=seed))
 
 
+def lacks_teacher(experiment: Experiment) -> bool:
+    """Whether its recipe learns from a teacher that is not given and cannot be made, for want of a warm start.
+
+    Examples:
+        >>> [lacks_teacher(Experiment("tip", warm_start_steps=steps)) for steps in (None, 400, 0)]
+        [False, False, True]
+        >>> lacks_teacher(Experiment("tip", model="smollm2")), lacks_teacher(Experiment("grpo", model="smollm2"))
+        (True, False)
+    """
+    return _learns(experiment) and experiment.teacher is None and not _warms_up(experiment)
+
+
+def _warms_up(experiment: Experiment) -> bool:
+    """Whether a comparison makes the policies that an experiment starts from and learns from."""
+    return experiment.model == "tiny" and experiment.warm_start_steps != 0
+
+
+def _learns(experiment: Experiment) -> bool:
+    return "teacher" in experiment.objective(entropy=1.0).needs
+
+
 def _with_start(experiment: Experiment, folder: Path) -> Experiment:
     """The experiment from a stored warm-started policy, where a warm start is due, and with a teacher if it needs one."""
-    if experiment.model != "tiny" or experiment.warm_start_steps == 0:
+    if not _warms_up(experiment):
         return experiment
     steps = WARM_START_STEPS if experiment.warm_start_steps is None else experiment.warm_start_steps
     if experiment.start is None:
         experiment = replace(experiment, start=_warm(experiment, steps, experiment.settings.seed, folder))
-    if experiment.teacher is None and "teacher" in experiment.objective(entropy=1.0).needs:
+    if experiment.teacher is None and _learns(experiment):
         # One for all seeds, because it takes so long.
         experiment = replace(experiment, teacher=_warm(experiment, TEACHER_WARM_STARTS * steps, 0, folder))
     return experiment
