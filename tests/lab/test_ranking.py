@@ -91,6 +91,25 @@ def test_rows_come_back_from_the_file(tmp_path):
     assert read_records(tmp_path / "comparison.parquet") == rows
 
 
+def test_a_number_that_some_rows_lack_is_kept_and_shown_as_missing(tmp_path):
+    fewer = {name: value for name, value in row("era", 0, 0.5).items() if name != "pass@8"}
+    rows = [row("grpo", 0, 0.5), row("grpo", 1, 0.7), row("qae", 0, 0.6, **{"pass@4": 0.25}), fewer]
+    rows += [row("qae", 1, None), row("era", 1, None, entropy_share=None, seconds=None)]
+    write_records(rows, tmp_path / "comparison.parquet")
+    read = read_records(tmp_path / "comparison.parquet")
+    assert [r["pass@4"] for r in read] == [None, None, 0.25, None, None, None]
+    for records in (rows, read):
+        first, second, last = standings(records)
+        assert (first.recipe, second.recipe, last.recipe) == ("grpo", "qae", "era")
+        # A seed counts as a pair only if both have the number.
+        assert (second.differences["pass@8"].pairs, second.differences["pass@8"].cell.mean) == (1, pytest.approx(0.1))
+        assert last.differences["pass@8"].pairs == 0
+        assert shown(last)[HEADINGS.index("pass@8") :][:2] == ("–", "–")
+        assert shown(last)[HEADINGS.index("of start")] == "40%"
+    (alone,) = standings([row("era", 1, None, entropy_share=None, seconds=None)])
+    assert [shown(alone)[HEADINGS.index(name)] for name in ("of start", "seconds")] == ["–", "–"]
+
+
 def test_a_run_becomes_a_row(tmp_path):
     experiment = Experiment(
         "entropy_target", task="addition", steps=3, target_entropy=0.5, warm_start_steps=0, evaluation_problems=2,

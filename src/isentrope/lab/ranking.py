@@ -6,7 +6,7 @@ The ranking takes rows, not runs, so that it can be made again from the Parquet 
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +109,9 @@ def record(run: RunStore) -> dict[str, Any]:
         ``recipe``, ``baseline``, ``task``, ``seed``, ``steps``; ``reward`` (mean over the last twentieth of the steps);
         pass@k, in names such as ``pass@8``, and ``entropy`` (nats per token) on held-out problems after training, with
         ``_before`` the same before it; ``entropy_share``, the ratio of the two entropies; ``target_entropy`` and
-        ``target_distance`` (mean absolute, over the second half), None without a target; ``seconds`` of training,
-        ``tokens`` sampled; ``entropies``, that of each step's rollouts.
+        ``target_distance`` (mean absolute, over the second half), None without a target; ``seconds`` of training;
+        ``tokens`` of the policy in all batches of rollouts, beginnings that a response took over from another and learns
+        from included; ``entropies``, that of each step's rollouts.
     """
     metrics, summary, config = run.metrics(), run.summary, run.config
     trained = metrics["step"] > 0
@@ -149,7 +150,7 @@ def baseline(experiment: Experiment) -> str | None:
 
 
 def standings(records: Sequence[Record], by: str = "pass@8") -> list[Standing]:
-    """One standing a recipe, the largest mean of ``by`` first."""
+    """One standing a recipe, the largest mean of ``by`` first, those without one last; a row may lack numbers."""
     rows: dict[str, dict[int, Record]] = {}
     for row in records:
         rows.setdefault(row["recipe"], {})[row["seed"]] = row
@@ -159,11 +160,17 @@ def standings(records: Sequence[Record], by: str = "pass@8") -> list[Standing]:
         other = rows.get(name, {})
         paired = sorted(own.keys() & other.keys())
         differences = {
-            key: Difference(Cell.of(own[s][key] - other[s][key] for s in paired), len(paired)) for key in COMPARED
+            key: _difference((own[seed].get(key), other[seed].get(key)) for seed in paired) for key in COMPARED
         }
-        cells = {key: Cell.of(row[key] for row in own.values()) for key in MEASURED}
+        cells = {key: Cell.of(row.get(key) for row in own.values()) for key in MEASURED}
         listed.append(Standing(recipe, len(own), name if other else None, cells, differences))
-    return sorted(listed, key=lambda standing: -standing.cells[by].mean)
+    return sorted(listed, key=lambda s: (math.isnan(s.cells[by].mean), -s.cells[by].mean))
+
+
+def _difference(pairs: Iterable[tuple[float | None, float | None]]) -> Difference:
+    """Of the pairs that have both."""
+    less = [mine - theirs for mine, theirs in pairs if mine is not None and theirs is not None]
+    return Difference(Cell.of(less), len(less))
 
 
 HEADINGS = (
@@ -184,9 +191,9 @@ def shown(standing: Standing) -> tuple[str, ...]:
         f"{cells['pass@8']:.3f}",
         f"{differences['pass@8']:+.3f}",
         f"{cells['entropy']:.3f}",
-        f"{cells['entropy_share'].mean:.0%}",
+        f"{replace(cells['entropy_share'], stderr=math.nan):.0%}",
         f"{cells['target_distance']:.3f}",
-        f"{cells['seconds'].mean:.0f}",
+        f"{replace(cells['seconds'], stderr=math.nan):.0f}",
     )
 
 
@@ -197,13 +204,15 @@ def marks(ranked: Sequence[Standing], name: str) -> tuple[int, int, float]:
 
 
 def write_records(records: Sequence[Record], path: str | Path) -> None:
-    """Write rows to a Parquet file.
+    """Write rows to a Parquet file, with the columns of all; what a row lacks is null there, and None when it is read.
 
     Raises:
         OSError: if the file could not be written.
     """
+    columns = dict.fromkeys(name for row in records for name in row)
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist([dict(row) for row in records]), sink, compression="zstd")
+    table = pa.Table.from_pylist([{name: row.get(name) for name in columns} for row in records])
+    pq.write_table(table, sink, compression="zstd")
     write_atomically(path, sink.getvalue().to_pybytes())
 
 

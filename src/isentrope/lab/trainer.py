@@ -169,7 +169,11 @@ class Trainer:
         self.replay = ReplayBuffer()
 
     def step(self) -> dict[str, float]:
-        """One batch of rollouts and the optimiser steps on it; returns the step's metrics, without ``step`` itself."""
+        """One batch of rollouts and the optimiser steps on it; returns the step's metrics, without ``step`` itself.
+
+        ``tokens_per_second`` counts the policy's tokens in the batch, those included with which a response began as another
+        did and from which it learns.
+        """
         started = time.perf_counter()
         settings, objective = self.settings, self.objective
         plan = objective.rollout_plan(RolloutPlan(settings.group_size, settings.temperature), self.state)
