@@ -6,6 +6,7 @@ import torch
 from isentrope.lab import Addition, CharacterTokenizer, TinyTransformer, Trainer, TrainerSettings, distillation, sample
 from isentrope.lab.distillation import beside_teacher
 from isentrope.lab.rollouts import hidden_states
+from isentrope.lab.tokenizer import ALPHABET
 from isentrope.policy import recipes
 from isentrope.policy.distillation import forward_kl, reverse_kl
 
@@ -116,6 +117,15 @@ def test_a_teacher_is_asked_for_and_must_speak_the_same_language():
     stranger = TinyTransformer(CharacterTokenizer("0123456789+=;"), width=16, layers=1, heads=2)
     with pytest.raises(ValueError, match=r"vocabulary has \d+ tokens, the policy's 54; they must be the same"):
         Trainer(model, Addition(), recipes.tip(), SETTINGS, teacher=stranger)
+    # As many tokens, two of them exchanged: their logits would be compared across tokens.
+    exchanged = CharacterTokenizer("1032456789" + ALPHABET[10:])
+    namesake = TinyTransformer(exchanged, width=16, layers=1, heads=2)
+    with pytest.raises(ValueError, match="teacher: its token 2 is '1', the policy's '0'; they must be the same"):
+        Trainer(model, Addition(), recipes.tip(), SETTINGS, teacher=namesake)
+    with pytest.raises(ValueError, match="they must be the same"):
+        beside_teacher(model, namesake, drawn(model), temperature=1.0)
+    same = TinyTransformer(CharacterTokenizer(ALPHABET), width=16, layers=1, heads=2)
+    Trainer(model, Addition(), recipes.tip(), SETTINGS, teacher=same)
     activated = recipes.tip().with_(output_activation=torch.tanh)
     with pytest.raises(ValueError, match="with an output activation cannot have a teacher"):
         Trainer(model, Addition(), activated, SETTINGS, teacher=teacher)

@@ -1,6 +1,7 @@
 """A policy beside its frozen teacher, at the same tokens and without ever holding all logits of either."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from isentrope.lab.models import LanguageModel, OutputHead
 from isentrope.lab.rollouts import _LOGITS_AT_ONCE, Rollouts, hidden_states
+from isentrope.lab.tokenizer import Tokenizer
 
 Comparison = Callable[[Callable[[Tensor, Tensor], Tensor], Bool[Tensor, "batch time"]], Float[Tensor, "batch time"]]
 """What `TokenBatch.teacher` is: from a measure of two logits ``[n, V]``, and where to take it, to ``[batch, time]``."""
@@ -40,7 +42,7 @@ def beside_teacher(
         The function.
 
     Raises:
-        ValueError: if the vocabularies are not of one size.
+        ValueError: if the vocabularies are not the same.
 
     Examples:
         >>> from isentrope.lab import TinyTransformer, sample
@@ -73,11 +75,25 @@ def check_vocabulary(model: LanguageModel, teacher: LanguageModel) -> None:
     """Refuse a teacher whose tokens are others.
 
     Raises:
-        ValueError: if the vocabularies are not of one size.
+        ValueError: if the vocabularies are not of one size, or the tokenizers have another token at an id of both.
     """
     ours, theirs = len(model.head().weight), len(teacher.head().weight)
     if ours != theirs:
         raise ValueError(f"teacher: its vocabulary has {theirs} tokens, the policy's {ours}; they must be the same")
+    other = _first_difference(model.tokenizer, teacher.tokenizer)
+    if other is not None:
+        token, taught = (tokenizer.tokens([other])[0] for tokenizer in (model.tokenizer, teacher.tokenizer))
+        raise ValueError(f"teacher: its token {other} is {taught!r}, the policy's {token!r}; they must be the same")
+
+
+@lru_cache(maxsize=4)
+def _first_difference(ours: Tokenizer, theirs: Tokenizer) -> int | None:
+    """The first id whose token is another; None if there is none. Remembered, because a step asks again."""
+    if ours == theirs:
+        return None
+    ids = range(min(len(ours), len(theirs)))
+    pairs = zip(ids, ours.tokens(ids), theirs.tokens(ids), strict=True)
+    return next((index for index, mine, taught in pairs if mine != taught), None)
 
 
 def _in_blocks(
