@@ -317,6 +317,8 @@ def test_a_prefix_may_be_a_whole_completion(model):
         ({"prefixes": [[2]]}, r"one is needed for each of the 2 prompts \(got 1\)"),
         ({"prefixes": [[2], [2] * 4]}, "prefix 1 has 4 tokens, more than max_new_tokens = 3"),
         ({"prefixes": [[1, 2], []]}, "prefix 0 goes on after its end"),
+        ({"prefixes": [[2], [3, -1]]}, "prefix 1 holds -1, but token ids lie between 0 and"),
+        ({"prefixes": [[2], [10**6]]}, "prefix 1 holds 1000000, but token ids lie between 0 and"),
         (
             {"prefixes": [[], [2, 13, 4]], "tool": lambda row, text: "1" if text.endswith("=") else None},
             "prefix 1 contradicts the tool, which answers '1' at token 2",

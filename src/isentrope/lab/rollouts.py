@@ -120,8 +120,8 @@ def sample(
 
     Raises:
         ValueError: if there is no prompt, a prompt has no token, `temperature` or `max_new_tokens` is not positive, a
-            generator is missing, a prefix is too long, goes on after its end or contradicts the tool, or the model's
-            logits are not numbers.
+            generator is missing, a prefix is too long, holds what is no token, goes on after its end or contradicts the
+            tool, or the model's logits are not numbers.
 
     Examples:
         >>> from isentrope.lab.tiny import TinyTransformer
@@ -140,7 +140,7 @@ def sample(
     if empty is not None:
         raise ValueError(f"prompts: prompt {empty} has no token")
     if prefixes is not None:
-        _check_prefixes(prefixes, len(encoded), max_new_tokens, model.tokenizer.eos_id)
+        _check_prefixes(prefixes, len(encoded), max_new_tokens, model)
     device, batch, tokenizer = model.device, len(encoded), model.tokenizer
 
     distinct: dict[tuple[int, ...], int] = {}
@@ -392,7 +392,8 @@ def _check_sampling(max_new_tokens: int, temperature: float, generator: torch.Ge
         raise ValueError("generator: a torch.Generator is needed to draw tokens; pass greedy=True to draw none")
 
 
-def _check_prefixes(prefixes: Sequence[Sequence[int]], batch: int, max_new_tokens: int, eos_id: int) -> None:
+def _check_prefixes(prefixes: Sequence[Sequence[int]], batch: int, max_new_tokens: int, model: LanguageModel) -> None:
+    vocabulary = len(model.head().weight)
     if len(prefixes) != batch:
         raise ValueError(f"prefixes: one is needed for each of the {batch} prompts (got {len(prefixes)})")
     for row, prefix in enumerate(prefixes):
@@ -400,7 +401,12 @@ def _check_prefixes(prefixes: Sequence[Sequence[int]], batch: int, max_new_token
             raise ValueError(
                 f"prefixes: prefix {row} has {len(prefix)} tokens, more than max_new_tokens = {max_new_tokens}"
             )
-        if eos_id in list(prefix)[:-1]:
+        unknown = [index for index in prefix if not 0 <= index < vocabulary]
+        if unknown:
+            raise ValueError(
+                f"prefixes: prefix {row} holds {unknown[0]}, but token ids lie between 0 and {vocabulary - 1}"
+            )
+        if model.tokenizer.eos_id in list(prefix)[:-1]:
             raise ValueError(f"prefixes: prefix {row} goes on after its end token")
 
 
