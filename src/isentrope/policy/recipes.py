@@ -855,8 +855,10 @@ def spear(
 
     Pay for tool calls (``tool_weight``) fades over ``tool_steps`` optimiser steps, self-imitation grows to
     ``coefficient`` over ``imitation_steps``; in both, a random ``fraction`` of the tokens whose covariance lies between
-    ``low`` and ``high`` gets no gradient. ``replayed`` is the paper's ``N_D`` (32 in its smaller recipe). That responses
-    without an end, or that repeat themselves, are dropped is left out. Needs ``extras["turn"]``. On the laboratory's
+    ``low`` and ``high`` gets no gradient. ``replayed`` is the paper's ``N_D`` (32 in its smaller recipe). It imitates
+    when more than ``1.5 replayed`` responses are in store. By default that never happens in the laboratory, whose batches of
+    256 responses, kept for ten steps, are 2816 at most of the 3072 that it takes; ``replayed=256`` is for there. That
+    responses without an end, or that repeat themselves, are dropped is left out. Needs ``extras["turn"]``. On the laboratory's
     calculator (40 steps, one seed, no more than a hint) replay ends at pass@1 0.49 and 0.18 nats, without it at 0.39 and
     0.24, GRPO at 0.52 and 0.18: entropy between that of GRPO and of an entropy bonus (0.23) does not appear.
     """
