@@ -3,10 +3,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from isentrope.lab import Addition, TinyTransformer, Trainer, TrainerSettings, score
+from isentrope.lab import Addition, Calculator, TinyTransformer, Trainer, TrainerSettings, score
 from isentrope.lab.checkpoint import load_policy, restore, save_checkpoint
+from isentrope.lab.collection import turns
 from isentrope.lab.replay import ReplayBuffer
 from isentrope.policy import RolloutPlan, recipes
+from isentrope.policy.replay import Replay
 
 SETTINGS = TrainerSettings(prompts_per_step=4, group_size=4, learning_rate=1e-2, probe_every=0)
 SPEAR = recipes.spear(replayed=4, imitation_steps=3, maximum_age=2, baselines=6, fraction=0.2, low=0.0)
@@ -48,6 +50,61 @@ def test_what_is_stored_was_better_than_its_group_and_carries_the_sampler_s_numb
     assert torch.equal(stored.log_probs, rollouts.log_probs[better])
     torch.testing.assert_close(one.replay.rewards, one.last_rewards[better])
     assert sorted(one.replay.means) == pytest.approx(sorted(rewards.mean(1).tolist()))
+
+
+def test_the_rewards_that_are_stored_hold_the_pay_for_tool_calls():
+    class RewardedCalculator(Calculator):
+        def reward(self, problem, completion):
+            return sum(map(ord, completion)) % 10 / 10
+
+    model = TinyTransformer(width=16, layers=1, heads=2, seed=1)
+    settings = replace(SETTINGS, prompts_per_step=8, group_size=12)
+    one = Trainer(model, RewardedCalculator(), recipes.spear(replayed=1000, tool_weight=0.75), settings)
+    one.step()
+    stored = one.replay.rollouts
+    calls = turns(stored).amax(-1)
+    assert calls.any()
+    plain = torch.tensor([sum(map(ord, text)) % 10 / 10 for text in stored.completions])
+    torch.testing.assert_close(one.replay.rewards, plain + 0.75 * (0.1 * calls).clamp(max=1.0))
+
+
+def test_only_what_is_above_the_baseline_is_imitated(monkeypatch):
+    one, imitated = trainer(SPEAR.with_(rollout=Replay(1.0, size=1))), []
+    one.step()
+    rewards = torch.where(torch.arange(len(one.replay)) % 2 == 0, 10.0, -10.0) + torch.arange(len(one.replay))
+    assert len(rewards) >= 4
+    one.replay = replace(one.replay, rewards=rewards)
+    monkeypatch.setattr(one, "_imitate", lambda chosen, *_: imitated.append(chosen))
+    row = one.step()
+    (chosen,) = imitated
+    assert -10 < chosen.baseline < 10
+    assert chosen.rewards.tolist() == rewards[::2].tolist()
+    assert row["replay_trained"] == len(chosen)
+
+
+def test_the_baseline_is_that_of_the_last_groups():
+    buffer = ReplayBuffer().seen([0.1, 0.2, 0.9], at_most=2)
+    assert buffer.means == (0.2, 0.9)
+    assert buffer.seen([0.4], at_most=2).means == (0.9, 0.4)
+    assert buffer.seen([0.4], at_most=3).baseline == 0.4
+
+
+def test_an_activation_decided_on_the_batch_leaves_replayed_ratios_alone(monkeypatch):
+    objective = recipes.era(low=10.0, high=20.0).with_(rollout=Replay(1.0, size=1))
+    one, ratios = trainer(objective, learning_rate=1e-12), []
+    update = one._update
+
+    def watched(*arguments):
+        result = update(*arguments)
+        if len(arguments) > 5:
+            ratios.append(result[1].means()["ratio_deviation"])
+        return result
+
+    monkeypatch.setattr(one, "_update", watched)
+    for _ in range(3):
+        one.step()
+    assert ratios
+    assert max(ratios) < 1e-4
 
 
 def test_rows_of_several_steps_score_as_they_were_drawn():
