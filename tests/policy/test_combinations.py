@@ -134,7 +134,10 @@ def test_papers_of_all_are_kept():
         ("grpo - qae", "must be a name, or like .* or several joined by \\+"),
         ("grpo +", "must be a name"),
         ("grpo(epsilon={[]:1})", "must be a name"),
-        ("cure + ettrl(rollout='tree')", "cure and ettrl cannot be combined: both replace branching of the rollout plan"),
+        (
+            "cure + ettrl(rollout='tree')",
+            "cure and ettrl cannot be combined: both replace branching of the rollout plan",
+        ),
         (
             "ettrl(rollout='tree', forks=3, continuations=1) + agentic_aepo(rollout='branching')",
             "both replace branching of the rollout plan, by TreeRollout.* and by ToolBranching",
