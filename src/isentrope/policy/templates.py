@@ -8,7 +8,7 @@ class Template:
     """A form in which a question is put, and the marks that an answer in that form has.
 
     Of the marks the last two enclose the answer; a single mark stands before it. ``given`` of them belong to the prompt
-    (a "teacher" prefix): the policy neither writes them nor is paid for them.
+    (a "teacher" prefix): the policy neither writes them nor is paid for them. A mark that closes the answer cannot be given.
 
     Args:
         name: what reports call it.
@@ -17,7 +17,8 @@ class Template:
         given: how many of the first marks the prompt ends with.
 
     Raises:
-        ValueError: if the prompt leaves the question out, a mark is empty, or too many marks are given.
+        ValueError: if the prompt leaves the question out, a mark is empty, or too many marks are given, the one that closes
+            the answer among them.
 
     References:
         Prompt augmentation for GRPO, arXiv 2602.03190.
@@ -43,8 +44,10 @@ class Template:
             raise ValueError(f"Template: prompt must hold '{{prompt}}' once, got {self.prompt!r}")
         if not all(self.marks):
             raise ValueError(f"Template: marks must not be empty, got {self.marks}")
-        if not 0 <= self.given <= len(self.marks):
-            raise ValueError(f"Template: given must lie between 0 and {len(self.marks)}, got {self.given}")
+        most = len(self.marks) - (len(self.marks) > 1)
+        if not 0 <= self.given <= most:
+            reason = ", because the last mark closes the answer" if self.given == len(self.marks) else ""
+            raise ValueError(f"Template: given must lie between 0 and {most}{reason}, got {self.given}")
 
     def asked(self, prompt: str) -> str:
         """What the policy reads."""
