@@ -118,3 +118,17 @@ def test_bad_arguments_are_named():
         TokenEntropyShares(normalization="batch")
     with pytest.raises(ValueError, match="mean must be 'geometric' or 'arithmetic'"):
         SequenceRatio(mean="harmonic")
+
+
+def test_a_group_of_wrong_responses_teaches_nothing_unless_asked_for():
+    """Entropy alone would give them advantages of full size: the bonus is small, but so is what it is divided by."""
+    entropy = torch.tensor([[0.1], [0.2], [0.3], [0.4]])
+    batch = TokenBatch(
+        mask=torch.ones(4, 1, dtype=torch.bool), rewards=torch.zeros(4), group_ids=torch.zeros(4).long(),
+        old_log_probs=torch.zeros(4, 1), old_entropy=entropy,
+    )  # fmt: skip
+    for keep_uniform in (False, True):
+        objective = recipes.grpo_s(bonus=1e-2, keep_uniform=keep_uniform)
+        prepared, _ = objective.prepare(batch, objective.start())
+        assert prepared.mask.any() == keep_uniform
+    assert float(prepared.advantages.abs().max()) > 1
