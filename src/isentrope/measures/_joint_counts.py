@@ -5,11 +5,14 @@ blocks at once, and the tables of all their pairs of variables are sums over tha
 of variables cost one pass.
 """
 
+from typing import no_type_check
+
 import numba
 import numpy as np
 
 
 @numba.njit(nogil=True, cache=True)
+@no_type_check  # a run-time type checker would hand Numba its wrapper
 def count_row(codes, sizes, first, strides, alphabet, row, starts, tables):
     """Tables of every variable of one block beside every variable of this block and those after it.
 
