@@ -47,9 +47,7 @@ SETTINGS = {
         Setting("spear(replayed=256)", "a batch has 256 responses"),
         Setting("cure(first_stage=80)", "half of the run; steps are optimiser steps"),
         Setting("agentic_aepo(rollout='branching')", "the task has a tool, after whose answers responses can branch"),
-        Setting(
-            "ettrl(rollout='tree', forks=3, continuations=1)", "a tree of a size that divides a group of 8"
-        ),
+        Setting("ettrl(rollout='tree', forks=3, continuations=1)", "a tree of a size that divides a group of 8"),
         Setting("one_shot_em", "one problem, the one of 64 whose accuracy varies most", {"one_problem_of": 64}),
         Setting("tip", "the teacher is the policy of seed 0 after a warm start twice as long"),
         Setting("entrocraft(band=(0.26, 0.32))", "a band about the share that the recipes with a target hold"),

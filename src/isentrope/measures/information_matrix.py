@@ -72,7 +72,7 @@ def mutual_information_matrix(
 
     Examples:
         >>> found = mutual_information_matrix(["abab" * 50, "cdcd" * 50, "aabb" * 50], method="plugin", base=2)
-        >>> found.values
+        >>> abs(found.values).round(6)  # bits
         array([[1., 1., 0.],
                [1., 1., 0.],
                [0., 0., 1.]])
