@@ -4,6 +4,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from chaotic_maps import henon, logistic
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,22 +18,6 @@ from isentrope.measures.ordinal import (
 ORDINAL = (permutation_entropy, weighted_permutation_entropy, amplitude_aware_permutation_entropy)
 BANDT_POMPE = [4, 7, 9, 10, 6, 11, 3]
 short_series = st.lists(st.integers(-3, 3), min_size=8, max_size=40)
-
-
-def logistic(n, x=0.4):
-    values = []
-    for _ in range(n):
-        values.append(x)
-        x = 4 * x * (1 - x)
-    return np.array(values)
-
-
-def henon(n):
-    x, y, values = 0.0, 0.0, []
-    for _ in range(n):
-        values.append(x)
-        x, y = 1 - 1.4 * x * x + y, 0.3 * x
-    return np.array(values)
 
 
 def slow_entropy(series, order, delay, weight=lambda window: 1.0):

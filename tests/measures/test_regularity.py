@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from chaotic_maps import henon, logistic
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,22 +15,6 @@ from isentrope.measures.regularity import (
 )
 
 short_series = st.lists(st.integers(-4, 4), min_size=8, max_size=40)
-
-
-def logistic(n, x=0.4):
-    values = []
-    for _ in range(n):
-        values.append(x)
-        x = 4 * x * (1 - x)
-    return np.array(values)
-
-
-def henon(n):
-    x, y, values = 0.0, 0.0, []
-    for _ in range(n):
-        values.append(x)
-        x, y = 1 - 1.4 * x * x + y, 0.3 * x
-    return np.array(values)
 
 
 def distances(series, length, delay, windows):

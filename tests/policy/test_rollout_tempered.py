@@ -1,6 +1,6 @@
 import pytest
 import torch
-from toy_bench import entropy_of
+from toy_bench import bandit
 
 from isentrope.policy import RolloutPlan, TokenBatch, recipes
 from isentrope.policy.advantages import GroupNormalized
@@ -59,34 +59,9 @@ def test_bad_plans_are_refused(share, temperature):
         TemperedGroups(share, temperature)(RolloutPlan(8))
 
 
-def trained(objective, steps, prompts=32, group=8, arms=20, learning_rate=0.5, seed=0):
-    """The bandit of the toy bench, with some groups drawn at the plan's other temperature: its entropy at the end."""
-    generator = torch.Generator().manual_seed(seed)
-    pay = torch.linspace(0.2, 0.8, arms).double()
-    logits = torch.zeros(arms).double()
-    state, curve = objective.start(), []
-    for _ in range(steps):
-        plan = objective.rollout_plan(RolloutPlan(group), state)
-        tempered = (torch.arange(prompts) < plan.tempered_share * prompts).repeat_interleave(group)
-        at = torch.where(tempered, plan.tempered_at, 1.0).double()
-        actions = torch.multinomial((logits / at[:, None]).softmax(-1), 1, generator=generator)
-        log_probs = logits.log_softmax(-1)
-        batch = TokenBatch(
-            mask=torch.ones_like(actions, dtype=torch.bool),
-            rewards=torch.bernoulli(pay[actions[:, 0]], generator=generator),
-            group_ids=torch.arange(len(actions)) // group,
-            old_log_probs=log_probs[actions],
-            old_entropy=entropy_of(logits).expand(actions.shape),
-            extras={"tempered": tempered},
-        )
-        batch, metrics = objective.prepare(batch, state)
-        state = objective.control(state, metrics.means())
-        live = logits.clone().requires_grad_()
-        loss, tally = objective.loss(batch.with_totals().with_(log_probs=live.log_softmax(-1)[actions]), state)
-        logits = logits - learning_rate * torch.autograd.grad(loss, live)[0]
-        state = state.next_step(tally.means())
-        curve.append(float(entropy_of(logits)))
-    return sum(curve[-50:]) / 50
+def trained(objective, steps):
+    """The toy bench's entropy at the end."""
+    return bandit(objective, steps, learning_rate=0.5)[-50:, 0].mean()
 
 
 @pytest.mark.parametrize(("target", "hot", "cold"), [(0.8, 1.2, 0.8), (1.5, 2.0, 0.5)])

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from isentrope.policy import TokenBatch
+from isentrope.policy import RolloutPlan, TokenBatch
 
 
 def entropy_of(logits):
@@ -13,14 +13,22 @@ def entropy_of(logits):
 def bandit(objective, steps, learning_rate, seed=0, prompts=32, group=8, arms=20, inner_steps=1, extras=None):
     """One softmax over arms that pay Bernoulli(.2 ... .8), trained by plain gradient ascent: entropy and reward curves.
 
-    `extras` makes further tensors of the batch from its actions.
+    `extras` makes further tensors of the batch from its actions. Where the objective's plan asks for it, the first groups
+    are drawn at its other temperature.
     """
     generator = torch.Generator().manual_seed(seed)
     pay = torch.linspace(0.2, 0.8, arms).double()
     logits = torch.zeros(arms).double()
     state, curve = objective.start(seed), []
     for _ in range(steps):
-        actions = torch.multinomial(logits.softmax(-1), prompts * group, replacement=True, generator=generator)[:, None]
+        plan = objective.rollout_plan(RolloutPlan(group), state)
+        tempered = (torch.arange(prompts) < plan.tempered_share * prompts).repeat_interleave(group)
+        if tempered.any():
+            at = torch.where(tempered, plan.tempered_at, 1.0).double()
+            actions = torch.multinomial((logits / at[:, None]).softmax(-1), 1, generator=generator)
+        else:
+            draw = torch.multinomial(logits.softmax(-1), prompts * group, replacement=True, generator=generator)
+            actions = draw[:, None]
         log_probs = logits.log_softmax(-1)
         batch = TokenBatch(
             mask=torch.ones_like(actions, dtype=torch.bool),
@@ -29,7 +37,7 @@ def bandit(objective, steps, learning_rate, seed=0, prompts=32, group=8, arms=20
             old_log_probs=log_probs[actions],
             old_entropy=entropy_of(logits).expand(actions.shape),
             token_ids=actions,
-            extras=extras(actions) if extras else {},
+            extras={"tempered": tempered, **(extras(actions) if extras else {})},
         )
         batch, metrics = objective.prepare(batch, state)
         window = batch.with_totals()
