@@ -18,9 +18,10 @@ from isentrope.lab.experiment import Experiment
 from isentrope.lab.experiment import run as train
 from isentrope.report.store import RunStore
 
-# Torch and the laboratory are imported once, in a process that computes nothing itself; each run is forked from it.
+# Torch and the laboratory are imported once, in a process that computes nothing itself; each run is forked from it. The
+# compiler is what torch's optimisers import on first use, for seconds.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([__name__])
+_CONTEXT.set_forkserver_preload([__name__, "torch._dynamo"])
 
 
 class WorkerLost(Exception):

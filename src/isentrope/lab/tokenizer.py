@@ -83,6 +83,7 @@ class CharacterTokenizer:
             raise ValueError(f"alphabet: each character may occur once, but {repeated[0]!r} occurs more often")
         self.alphabet = alphabet
         self._tokens = ["<pad>", "<eos>", *alphabet]
+        self._shown = ["", "", *alphabet]
         self._ids = {character: index for index, character in enumerate(self._tokens) if index > 1}
 
     def __len__(self) -> int:
@@ -137,7 +138,8 @@ class CharacterTokenizer:
         Raises:
             ValueError: naming the first id outside the vocabulary.
         """
-        return "".join(self._tokens[index] for index in self._checked(token_ids) if index > 1)
+        shown = self._shown
+        return "".join([shown[index] for index in self._checked(token_ids)])
 
     def tokens(self, token_ids: Iterable[int]) -> list[str]:
         """Each token as a string to show; padding is ``<pad>``, the end ``<eos>``.
@@ -173,10 +175,10 @@ class CharacterTokenizer:
         return cls(content["alphabet"])
 
     def _checked(self, token_ids: Iterable[int]) -> Sequence[int]:
-        indices = [int(index) for index in token_ids]
-        for position, index in enumerate(indices):
-            if not 0 <= index < len(self._tokens):
-                raise ValueError(
-                    f"token_ids: id {index} at position {position} is outside the vocabulary of {len(self._tokens)}"
-                )
+        indices = list(map(int, token_ids))
+        if indices and not 0 <= min(indices) <= max(indices) < len(self._tokens):
+            position, index = next((p, i) for p, i in enumerate(indices) if not 0 <= i < len(self._tokens))
+            raise ValueError(
+                f"token_ids: id {index} at position {position} is outside the vocabulary of {len(self._tokens)}"
+            )
         return indices
