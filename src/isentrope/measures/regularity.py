@@ -70,8 +70,7 @@ def sample_entropy(
     where = "sample_entropy"
     nats = unit_of(base, where)[0]
     reading, radii = _read(where, series, order, delay, tolerance, radius, axis)
-    rows = reading.rows if _on_accelerator(reading.rows) else reading.on_host()
-    counts = [_matches(row, order, delay, float(r)) for row, r in zip(rows, radii, strict=True)]
+    counts = [_matches(row, order, delay, r) for row, r in zip(reading.rows, radii, strict=True)]
     return reading.finish([_minus_log_ratio(long, short) / nats for short, long in counts])
 
 
@@ -128,7 +127,7 @@ def approximate_entropy(
         phi = []
         for length in (order, order + 1):
             windows = len(row) - (length - 1) * delay
-            phi.append(float(np.log(neighbours(row, length, delay, windows, float(r)) / windows).mean()))
+            phi.append(float(np.log(neighbours(row, length, delay, windows, r) / windows).mean()))
         values.append((phi[0] - phi[1]) / nats)
     return reading.finish(values)
 
@@ -196,7 +195,7 @@ def fuzzy_entropy(
         if r == 0:  # a constant series, whose windows are all alike
             values.append(0.0)
             continue
-        short, long = memberships(row, order, delay, len(row) - order * delay, float(r), float(exponent))
+        short, long = memberships(row, order, delay, len(row) - order * delay, r, float(exponent))
         values.append(_minus_log_ratio(long, short) / nats)
     return reading.finish(values)
 
@@ -209,17 +208,18 @@ def _read(
     tolerance: float,
     radius: float | None,
     axis: int,
-) -> tuple[Reading, Any]:
+) -> tuple[Reading, list[float]]:
     check_count(where, "order", order, 1)
     check_count(where, "delay", delay, 1)
+    reading = read_series(where, series, axis, least=order * delay + 2)
+    return reading, _radii(where, reading, tolerance, radius)
+
+
+def _radii(where: str, reading: Reading, tolerance: float, radius: float | None) -> list[float]:
+    """The radius for each series."""
     for argument, value in (("tolerance", tolerance), ("radius", radius)):
         if value is not None and not 0 <= value < inf:
             raise ValueError(f"{where}: {argument} must be a finite number of at least 0, got {value!r}")
-    reading = read_series(where, series, axis, least=order * delay + 2)
-    return reading, _radii(reading, tolerance, radius)
-
-
-def _radii(reading: Reading, tolerance: float, radius: float | None) -> list[float]:
     if radius is not None:
         return [float(radius)] * reading.rows.shape[0]
     xp = reading.xp
@@ -229,18 +229,16 @@ def _radii(reading: Reading, tolerance: float, radius: float | None) -> list[flo
     return [tolerance * deviation for deviation in deviations.tolist()]
 
 
-def _on_accelerator(rows: Any) -> bool:
-    return is_torch_array(rows) and rows.device.type != "cpu"
-
-
 def _matches(row: Any, order: int, delay: int, radius: float) -> tuple[int, int]:
     """Pairs of windows that match in ``order`` values and in one more."""
     windows = len(row) - order * delay
-    if not isinstance(row, np.ndarray):
-        return _matches_by_blocks(row, order, delay, windows, radius)
+    if is_torch_array(row):
+        if row.device.type != "cpu":
+            return _matches_by_blocks(row, order, delay, windows, radius)
+        row = row.numpy()
     from isentrope.measures._templates import matches
 
-    return matches(row, (order, order + 1), delay, windows, radius)
+    return matches(row.astype(np.float64, copy=False), (order, order + 1), delay, windows, radius)
 
 
 def _matches_by_blocks(row: Any, order: int, delay: int, windows: int, radius: float) -> tuple[int, int]:
