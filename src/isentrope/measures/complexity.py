@@ -1,0 +1,203 @@
+r"""Complexity and entropy rate of a symbol sequence: Lempel-Ziv parsings, match lengths, context-tree weighting.
+
+A sequence is a string, bytes, an array or any sequence of hashable symbols. `conditional_block_entropy` estimates the
+same rate from counted blocks; the methods here reach further back than blocks can be counted.
+"""
+
+from math import log, nan, sqrt
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float
+from scipy.special import gammaln
+
+from isentrope.measures._series import check_count
+from isentrope.measures._symbols import encode, relabel
+from isentrope.measures.discrete import Samples, _batch_variance
+from isentrope.measures.estimate import Estimate, unit_of
+
+
+def lempel_ziv_complexity(sequence: Samples, *, normalize: bool = False) -> float:
+    r"""Number of phrases in the parsing of Lempel and Ziv (1976), where each phrase is the shortest string new so far.
+
+    A phrase ends with the symbol that makes it differ from every string that starts earlier (the two may overlap):
+    0·001·10·100·1000·101 has 6. Normalised it is $c\,\log_K n/n$, which for n independent, equally likely symbols
+    out of K tends to 1 from above. Time and memory grow with n, by a suffix automaton.
+
+    Args:
+        sequence: n symbols: a string, bytes, an array or any sequence of hashable values.
+        normalize: divide by $n/\log_K n$, with K the number of different symbols seen (2 if there is only one).
+
+    Returns:
+        The number of phrases, or its normalised value.
+
+    Raises:
+        ValueError: if the sequence is empty, not one-dimensional or has missing values.
+
+    References:
+        Lempel and Ziv (1976), "On the complexity of finite sequences", IEEE Transactions on Information Theory 22, 75;
+        Kaspar and Schuster (1987), "Easily calculable measure for the complexity of spatiotemporal patterns".
+
+    Examples:
+        >>> lempel_ziv_complexity("0001101001000101")
+        6.0
+    """
+    from isentrope.measures._automaton import exhaustive_phrases
+
+    codes, distinct = _read("lempel_ziv_complexity", sequence)
+    phrases = exhaustive_phrases(codes)
+    n = len(codes)
+    return float(phrases * log(n) / log(max(distinct, 2)) / n if normalize else phrases)
+
+
+def entropy_rate(
+    sequence: Samples, *, method: str = "context_tree", depth: int = 8, base: float | None = None
+) -> Estimate:
+    r"""Entropy per symbol of a long sequence, by how well it can be predicted or compressed.
+
+    For n symbols, K of them different, in nats:
+
+    - ``"context_tree"``: the length per symbol of the code of context-tree weighting, which mixes all trees of
+      contexts up to ``depth`` symbols. At a node with counts $a_s$ after its context,
+      $P_w=\tfrac12 P_{KT}+\tfrac12\prod_{\mathrm{children}} P_w$, $P_w=P_{KT}$ at the depth, with
+      $P_{KT}=\frac{\Gamma(K/2)}{\Gamma(\sum_s a_s+K/2)}\prod_s\frac{\Gamma(a_s+1/2)}{\Gamma(1/2)}$. The first
+      ``depth`` symbols are not coded. It is too high by about $\frac{(K-1)\,L}{2}\frac{\ln n}{n}$ for a source with L
+      contexts, and right for finite memory.
+    - ``"match_length"``: $\left[\frac1{n-1}\sum_{i=1}^{n-1}\frac{\Lambda_i}{\ln(i+1)}\right]^{-1}$, where
+      $\Lambda_i-1$ symbols from i on are found within the i symbols before. It needs no depth and converges slowly.
+    - ``"lz76"``: $c\ln n/n$ with c phrases, as in `lempel_ziv_complexity`; too high in short sequences.
+    - ``"lz78"``: $c(\ln c+\ln K)/n$ with the c phrases of the parsing of 1978, the length of its code; too high.
+
+    The standard error comes with ``"match_length"`` alone, from the means of consecutive stretches of the sequence; it
+    leaves out the bias, which is larger. For the others it is NaN.
+
+    Args:
+        sequence: n symbols: a string, bytes, an array or any sequence of hashable values.
+        method: one of the names above.
+        depth: longest context of ``"context_tree"``; the other methods have none.
+        base: base of the logarithm; None for nats, 2 for bits.
+
+    Returns:
+        The entropy per symbol.
+
+    Raises:
+        ValueError: if the sequence has fewer than 2 symbols (depth + 1 for ``"context_tree"``) or missing values, or
+            the method is unknown.
+
+    References:
+        Willems, Shtarkov and Tjalkens (1995), "The context-tree weighting method: basic properties", IEEE Transactions
+        on Information Theory 41, 653; Kontoyiannis, Algoet, Suhov and Wyner (1998), "Nonparametric entropy estimation
+        for stationary processes and random fields", same journal 44, 1319; Ziv and Lempel (1978), same journal 24, 530.
+
+    Examples:
+        >>> import numpy as np
+        >>> coin = np.random.default_rng(0).integers(0, 2, size=10_000)
+        >>> f"{entropy_rate(coin, base=2):.2f}"
+        '1.00'
+    """
+    where = "entropy_rate"
+    nats, unit = unit_of(base, where)
+    check_count(where, "depth", depth, 0)
+    if method not in ("context_tree", "match_length", "lz76", "lz78"):
+        raise ValueError(f"{where}: method must be one of context_tree, match_length, lz76, lz78 (got {method!r})")
+    codes, distinct = _read(where, sequence)
+    n = len(codes)
+    least = depth + 1 if method == "context_tree" else 2
+    if n < max(least, 2):
+        raise ValueError(f"{where}: at least {max(least, 2)} symbols are needed for these settings (got {n})")
+    stderr = nan
+    if method == "context_tree":
+        value = _context_tree_code_length(codes, distinct, depth) / (n - depth)
+    elif method == "match_length":
+        value, stderr = _match_length_rate(codes)
+    else:
+        from isentrope.measures._automaton import exhaustive_phrases, incremental_phrases
+
+        phrases = exhaustive_phrases(codes) if method == "lz76" else incremental_phrases(codes)
+        value = phrases * (log(n) if method == "lz76" else log(phrases) + log(distinct)) / n
+    return Estimate(value / nats, stderr / nats, unit=unit, method=method, n=n)
+
+
+def markov_entropy_rate(
+    transition: Float[np.ndarray, "states states"] | npt.ArrayLike, *, base: float | None = None
+) -> float:
+    r"""Entropy rate of a Markov chain, $h=-\sum_i\pi_i\sum_j P_{ij}\ln P_{ij}$ with $\pi P=\pi$.
+
+    Args:
+        transition: probabilities $P_{ij}$ to go from state i to state j; rows sum to 1.
+        base: base of the logarithm; None for nats, 2 for bits.
+
+    Returns:
+        The entropy per step.
+
+    Raises:
+        ValueError: if the matrix is not square, its rows are not probabilities, or more than one stationary law exists
+            (then the rate depends on where the chain starts).
+
+    References:
+        Cover and Thomas (2006), "Elements of information theory", section 4.2.
+
+    Examples:
+        >>> round(markov_entropy_rate([[0.5, 0.5], [1.0, 0.0]], base=2), 6)
+        0.666667
+    """
+    where = "markov_entropy_rate"
+    nats = unit_of(base, where)[0]
+    p = np.asarray(transition, dtype=np.float64)
+    if p.ndim != 2 or p.shape[0] != p.shape[1] or p.shape[0] == 0:
+        raise ValueError(f"{where}: transition must be a square matrix (got shape {p.shape})")
+    sums = p.sum(axis=1)
+    wrong = ~((p >= 0).all(axis=1) & (np.abs(sums - 1) < 1e-9))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"{where}: each row of transition must be probabilities that sum to 1 (row {row} sums to {sums[row]:.6g})"
+        )
+    # A stationary law is a left null vector of P - 1; a second one shows as a second vanishing singular value.
+    _, singular, vectors = np.linalg.svd((p - np.eye(len(p))).T)
+    if len(p) > 1 and singular[-2] < 1e-12:
+        raise ValueError(f"{where}: transition has more than one stationary law; pass one of its closed classes alone")
+    stationary = vectors[-1] / vectors[-1].sum()
+    logarithms = np.log(np.where(p > 0, p, 1.0))
+    return float(-(stationary @ (p * logarithms).sum(axis=1)) / nats) + 0.0
+
+
+def _read(where: str, sequence: Samples) -> tuple[np.ndarray, int]:
+    """The symbols as numbers 0..K-1, and K."""
+    codes, counts = relabel(encode(sequence, where))
+    return np.ascontiguousarray(codes, dtype=np.int64), len(counts)
+
+
+def _match_length_rate(codes: np.ndarray) -> tuple[float, float]:
+    from isentrope.measures._automaton import match_lengths
+
+    local = (match_lengths(codes)[1:] + 1) / np.log(np.arange(2, len(codes) + 1))
+    value = 1 / float(local.mean())
+    return value, value**2 * sqrt(_batch_variance(local))
+
+
+def _context_tree_code_length(codes: np.ndarray, distinct: int, depth: int) -> float:
+    """Minus the logarithm of the weighted probability of all symbols after the first ``depth``, given these."""
+    n = len(codes)
+    symbols = codes[depth:]
+    contexts = np.zeros(n - depth, np.int64)
+    levels = [(contexts, np.zeros(1, np.int64))]  # contexts at each symbol, and the parent of each context
+    for back in range(1, depth + 1):
+        longer, counts = relabel(contexts * distinct + codes[depth - back : n - back])
+        parents = np.empty(len(counts), np.int64)
+        parents[longer] = contexts
+        levels.append((longer, parents))
+        contexts = longer
+    below = None
+    for contexts, parents in reversed(levels):
+        own = _krichevsky_trofimov(contexts, symbols, len(parents), distinct)
+        weighted = own if below is None else np.logaddexp(own, below) - log(2)
+        below = np.bincount(parents, weighted)
+    return -float(weighted[0])
+
+
+def _krichevsky_trofimov(contexts: np.ndarray, symbols: np.ndarray, number: int, distinct: int) -> np.ndarray:
+    """Logarithm of the probability of the symbols after each context."""
+    pairs, counts = np.unique(contexts * distinct + symbols, return_counts=True)
+    seen = np.bincount(pairs // distinct, gammaln(counts + 0.5) - gammaln(0.5), number)
+    return seen + gammaln(distinct / 2) - gammaln(np.bincount(contexts, minlength=number) + distinct / 2)

@@ -1,0 +1,173 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isentrope.measures.complexity import entropy_rate, lempel_ziv_complexity, markov_entropy_rate
+
+words = st.text(alphabet="abc", min_size=2, max_size=40)
+
+
+def binary_entropy(p):
+    return -p * math.log2(p) - (1 - p) * math.log2(1 - p)
+
+
+def golden_mean(n, rng):
+    """No two ones in a row: after a zero a fair coin."""
+    coins, symbols = rng.random(n) < 0.5, np.zeros(n, np.int64)
+    for i in range(1, n):
+        symbols[i] = coins[i] and not symbols[i - 1]
+    return symbols
+
+
+def even_process(n, rng):
+    """Blocks of ones have even length: a fair coin between 0 and 11."""
+    return np.concatenate([[0] if coin else [1, 1] for coin in rng.random(n) < 0.5])[:n]
+
+
+@pytest.mark.parametrize(
+    ("sequence", "phrases"), [("0001101001000101", 6), ("0" * 20, 2), ("01" * 10, 3), ("010101010101", 3), ("0", 1)]
+)
+def test_known_numbers_of_phrases(sequence, phrases):
+    assert lempel_ziv_complexity(sequence) == phrases
+
+
+def test_normalised_complexity_on_which_antropy_agrees():
+    assert lempel_ziv_complexity("010101010101", normalize=True) == pytest.approx(0.896241, abs=1e-6)
+
+
+def slow_exhaustive_phrases(s):
+    phrases = position = 0
+    while position < len(s):
+        size = 1
+        while position + size <= len(s) and s.find(s[position : position + size], 0, position + size - 1) >= 0:
+            size += 1
+        phrases, position = phrases + 1, position + size
+    return phrases
+
+
+def slow_incremental_phrases(s):
+    known, phrase, phrases = set(), "", 0
+    for symbol in s:
+        phrase += symbol
+        if phrase not in known:
+            known.add(phrase)
+            phrase, phrases = "", phrases + 1
+    return phrases + bool(phrase)
+
+
+def slow_match(s, i):
+    size = 0
+    while i + size < len(s) and s[i : i + size + 1] in s[:i]:
+        size += 1
+    return size
+
+
+@given(words, st.integers(1, 3))
+def test_parsings_and_matches_are_their_definitions(word, copies):
+    s = word * copies
+    n, distinct = len(s), len(set(s))
+    phrases = slow_exhaustive_phrases(s)
+    assert lempel_ziv_complexity(s) == phrases
+    assert entropy_rate(s, method="lz76") == pytest.approx(phrases * math.log(n) / n)
+    phrases = slow_incremental_phrases(s)
+    assert entropy_rate(s, method="lz78") == pytest.approx(phrases * (math.log(phrases) + math.log(distinct)) / n)
+    mean = np.mean([(slow_match(s, i) + 1) / math.log(i + 1) for i in range(1, n)])
+    assert entropy_rate(s, method="match_length") == pytest.approx(1 / mean)
+
+
+def krichevsky_trofimov(counts):
+    """Symbol by symbol, as a sequential coder would."""
+    logarithm, seen = 0.0, [0] * len(counts)
+    for symbol, count in enumerate(counts):
+        for _ in range(count):
+            logarithm += math.log((seen[symbol] + 0.5) / (sum(seen) + len(counts) / 2))
+            seen[symbol] += 1
+    return logarithm
+
+
+def slow_context_tree(s, alphabet, context, depth, start):
+    """Logarithm of the weighted probability of the symbols after a context, by recursion over all contexts."""
+    after = [s[t] for t in range(start, len(s)) if s[t - len(context) : t] == context]
+    own = krichevsky_trofimov([after.count(a) for a in alphabet])
+    if depth == 0:
+        return own
+    children = sum(slow_context_tree(s, alphabet, a + context, depth - 1, start) for a in alphabet)
+    return np.logaddexp(own, children) - math.log(2)
+
+
+@given(words, st.integers(0, 3))
+def test_context_tree_is_the_recursion_over_all_contexts(word, depth):
+    s = word + "ab"
+    expected = -slow_context_tree(s, sorted(set(s)), "", depth, depth) / (len(s) - depth)
+    assert entropy_rate(s, depth=depth) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("method", ["context_tree", "match_length", "lz76", "lz78"])
+@given(word=words)
+def test_names_of_symbols_do_not_matter(method, word):
+    numbers = [{"a": -5, "b": 2, "c": 99}[symbol] for symbol in word]
+    options = {"method": method, "depth": 1}
+    assert entropy_rate(word, **options) == pytest.approx(entropy_rate(numbers, **options))
+    assert entropy_rate(word, base=2, **options) * math.log(2) == pytest.approx(entropy_rate(word, **options))
+
+
+def test_context_tree_finds_the_rate_of_processes_with_a_closed_form():
+    rng = np.random.default_rng(0)
+    # Redundancy of at most L log2(n)/2n with L contexts, plus 2 bits a node of the tree; and three standard errors.
+    for sequence, rate in (
+        (rng.integers(0, 2, size=20_000), 1.0),
+        (golden_mean(20_000, rng), 2 / 3),
+        (np.cumsum(rng.random(20_000) < 0.1) % 2, binary_entropy(0.1)),
+    ):
+        estimate = entropy_rate(sequence, base=2)
+        assert estimate.value == pytest.approx(rate, abs=0.015)
+    # The even process has no finite memory; contexts that are all ones, 2^-4 of them at depth 8, stay ambiguous.
+    assert entropy_rate(even_process(50_000, rng), depth=14, base=2).value == pytest.approx(2 / 3, abs=0.02)
+
+
+def test_other_methods_approach_the_rate():
+    coin = np.random.default_rng(1).integers(0, 2, size=50_000)
+    matched = entropy_rate(coin, method="match_length", base=2)
+    assert matched.value == pytest.approx(1, abs=0.1)
+    assert 0 < matched.stderr < 0.02
+    assert 1 < entropy_rate(coin, method="lz76", base=2) < 1.1
+    # A code of the coin cannot be shorter than a bit a symbol; this one's redundancy falls as 1/log n.
+    lengths = [entropy_rate(coin[:n], method="lz78", base=2) for n in (500, 5000, 50_000)]
+    assert lengths[0] > lengths[1] > lengths[2] > 1
+    assert lengths[2] < 1.3
+    for method in ("match_length", "lz76", "context_tree"):
+        assert entropy_rate("ab" * 10_000, method=method) < 0.01
+    # The phrases of 1978 grow by one symbol each here, two of every length: about 2 sqrt(n) of them.
+    phrases = 2 * math.sqrt(20_000)
+    expected = phrases * math.log(2 * phrases) / 20_000
+    assert entropy_rate("ab" * 10_000, method="lz78").value == pytest.approx(expected, rel=0.02)
+
+
+def test_markov_chains_are_exact():
+    assert markov_entropy_rate([[0.5, 0.5], [1, 0]], base=2) == pytest.approx(2 / 3)
+    for p in (0.1, 0.5, 0.9):
+        assert markov_entropy_rate([[1 - p, p], [p, 1 - p]], base=2) == pytest.approx(binary_entropy(p))
+    # A cycle has no entropy, independent draws that of their law; a state that is left for good does not count.
+    assert markov_entropy_rate(np.roll(np.eye(5), 1, axis=1)) == pytest.approx(0, abs=1e-12)
+    law = np.array([0.5, 0.25, 0.25])
+    assert markov_entropy_rate(np.tile(law, (3, 1)), base=2) == pytest.approx(1.5)
+    assert markov_entropy_rate([[0, 0.5, 0.5], [0, 0.5, 0.5], [0, 0.5, 0.5]]) == pytest.approx(math.log(2))
+    assert markov_entropy_rate([[1.0]]) == 0
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="method must be one of context_tree, match_length, lz76, lz78"):
+        entropy_rate("abab", method="zip")
+    with pytest.raises(ValueError, match="at least 9 symbols are needed for these settings"):
+        entropy_rate("abababab")
+    with pytest.raises(ValueError, match="there are no samples"):
+        lempel_ziv_complexity("")
+    with pytest.raises(ValueError, match="more than one stationary law"):
+        markov_entropy_rate(np.eye(2))
+    with pytest.raises(ValueError, match=r"row 1 sums to 0.9"):
+        markov_entropy_rate([[1, 0], [0.4, 0.5]])
+    with pytest.raises(ValueError, match="square matrix"):
+        markov_entropy_rate([[1, 0]])
