@@ -7,6 +7,7 @@ first use.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from isentrope.measures.complexity import entropy_rate, lempel_ziv_complexity, markov_entropy_rate
 from isentrope.measures.continuous import differential_entropy
 from isentrope.measures.discrete import block_entropy, conditional_block_entropy, discrete_entropy
 from isentrope.measures.discrete_information import (
@@ -40,7 +41,17 @@ from isentrope.measures.entropies import (
     varentropy,
 )
 from isentrope.measures.estimate import Estimate, ShuffleTest
+from isentrope.measures.fractal import (
+    Hjorth,
+    detrended_fluctuation,
+    higuchi_dimension,
+    hjorth_parameters,
+    katz_dimension,
+    petrosian_dimension,
+)
+from isentrope.measures.frequency import spectral_entropy, svd_entropy
 from isentrope.measures.information_matrix import InformationMatrix, mutual_information_matrix
+from isentrope.measures.multiscale import coarse_grain, multiscale_entropy, multiscale_sample_entropy
 from isentrope.measures.ordinal import (
     amplitude_aware_permutation_entropy,
     bubble_entropy,
@@ -53,6 +64,7 @@ from isentrope.measures.partial_information import (
     partial_information,
 )
 from isentrope.measures.regularity import approximate_entropy, fuzzy_entropy, sample_entropy
+from isentrope.measures.symbolic import dispersion_entropy, fluctuation_dispersion_entropy, slope_entropy
 from isentrope.measures.text import CompressedSize, TextEntropies, compressed_size, text_entropies
 
 if TYPE_CHECKING:
@@ -63,6 +75,7 @@ _NEED_TORCH = {"TokenStatistics", "token_statistics", "token_statistics_from_log
 __all__ = [
     "CompressedSize",
     "Estimate",
+    "Hjorth",
     "InformationMatrix",
     "PartialInformation",
     "ShuffleTest",
@@ -72,10 +85,12 @@ __all__ = [
     "approximate_entropy",
     "block_entropy",
     "bubble_entropy",
+    "coarse_grain",
     "collision_probability",
     "compressed_size",
     "conditional_block_entropy",
     "cross_entropy",
+    "detrended_fluctuation",
     "differential_entropy",
     "discrete_conditional_entropy",
     "discrete_conditional_mutual_information",
@@ -89,20 +104,34 @@ __all__ = [
     "discrete_s_information",
     "discrete_total_correlation",
     "discrete_transfer_entropy",
+    "dispersion_entropy",
     "entropy",
+    "entropy_rate",
+    "fluctuation_dispersion_entropy",
     "fuzzy_entropy",
     "hartley_entropy",
     "hellinger_distance",
+    "higuchi_dimension",
+    "hjorth_parameters",
     "jensen_shannon_divergence",
+    "katz_dimension",
     "kl_divergence",
+    "lempel_ziv_complexity",
+    "markov_entropy_rate",
     "min_entropy",
+    "multiscale_entropy",
+    "multiscale_sample_entropy",
     "mutual_information_matrix",
     "partial_information",
     "permutation_entropy",
     "perplexity",
+    "petrosian_dimension",
     "renyi_divergence",
     "renyi_entropy",
     "sample_entropy",
+    "slope_entropy",
+    "spectral_entropy",
+    "svd_entropy",
     "text_entropies",
     "token_statistics",
     "token_statistics_from_logits",
