@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from isentrope.measures.complexity import entropy_rate, lempel_ziv_complexity, markov_entropy_rate
 from isentrope.measures.continuous import differential_entropy
+from isentrope.measures.deliveries import ConsolidatedEntropy, consolidated_entropy, structural_entropy
 from isentrope.measures.discrete import block_entropy, conditional_block_entropy, discrete_entropy
 from isentrope.measures.discrete_information import (
     discrete_conditional_entropy,
@@ -50,6 +51,14 @@ from isentrope.measures.fractal import (
     petrosian_dimension,
 )
 from isentrope.measures.frequency import spectral_entropy, svd_entropy
+from isentrope.measures.information_lattice import (
+    Reconstruction,
+    common_variable,
+    complementary_variable,
+    rajski_distance,
+    reconstruction,
+    shannon_distance,
+)
 from isentrope.measures.information_matrix import InformationMatrix, mutual_information_matrix
 from isentrope.measures.multiscale import coarse_grain, multiscale_entropy, multiscale_sample_entropy
 from isentrope.measures.ordinal import (
@@ -74,10 +83,12 @@ _NEED_TORCH = {"TokenStatistics", "token_statistics", "token_statistics_from_log
 
 __all__ = [
     "CompressedSize",
+    "ConsolidatedEntropy",
     "Estimate",
     "Hjorth",
     "InformationMatrix",
     "PartialInformation",
+    "Reconstruction",
     "ShuffleTest",
     "TextEntropies",
     "TokenStatistics",
@@ -87,8 +98,11 @@ __all__ = [
     "bubble_entropy",
     "coarse_grain",
     "collision_probability",
+    "common_variable",
+    "complementary_variable",
     "compressed_size",
     "conditional_block_entropy",
+    "consolidated_entropy",
     "cross_entropy",
     "detrended_fluctuation",
     "differential_entropy",
@@ -126,11 +140,15 @@ __all__ = [
     "permutation_entropy",
     "perplexity",
     "petrosian_dimension",
+    "rajski_distance",
+    "reconstruction",
     "renyi_divergence",
     "renyi_entropy",
     "sample_entropy",
+    "shannon_distance",
     "slope_entropy",
     "spectral_entropy",
+    "structural_entropy",
     "svd_entropy",
     "text_entropies",
     "token_statistics",
