@@ -163,6 +163,7 @@ def test_all_recipes_leave_a_sorted_table_and_a_file(tmp_path, capsys, monkeypat
 
     def compared(experiments, folder, *, on_change, on_retry, **rest):
         assert {e.steps for e in experiments} == {7}
+        assert {(e.task, e.warm_start_task) for e in experiments} == {("calculator", "templated:calculator")}
         assert {e.settings.windows for e in experiments} == {BUDGET["windows"]}
         assert [e.recipe for e in experiments] == [recipe for recipe in gains for _ in range(2)]
         runs = []

@@ -44,10 +44,12 @@ def test_turns_phases_and_answers_of_an_episode():
     columns = "4*5=20;20+3=23;23."
     turn = "0000---11111---222"
     think = "xxxx---xxxxx---   "
+    plans = "xxx ---xxxx ---   "
     assert len(columns) == batch.mask.shape[1]
     assert batch.mask[0].tolist() == [character != "-" for character in turn]
     assert batch.extras["turn"][0].tolist() == [-1 if c == "-" else int(c) for c in turn]
     assert batch.extras["thinking"][0].tolist() == [c == "x" for c in think]
+    assert batch.extras["strategic"][0].tolist() == [c == "x" for c in plans]
     assert batch.rewards.tolist() == [1.0]
 
 
@@ -75,7 +77,7 @@ def test_a_task_without_tool_phases_and_answers():
         objective.prepare(batch, objective.start())
     templated = PromptTemplates(SYMBOLS)(PLAN)
     _, in_forms = collect(model, task, task.problems("train", 2), templated, generator=seeded(3))
-    assert "thinking" not in in_forms.extras
+    assert not {"thinking", "strategic"} & in_forms.extras.keys()
     answers = batch.extras["answer"].tolist()
     for one, text in zip(answers, rollouts.completions, strict=True):
         assert (one == -1) == (text == "")
@@ -102,6 +104,19 @@ def test_the_phases_of_an_answer_in_a_form_are_the_task_s(template, text, thinki
     batch = to_batch(model.tokenizer, task, [problem], rollouts, 1)
     written = f"{text}."
     assert "".join(c for c, t in zip(written, batch.extras["thinking"][0].tolist(), strict=True) if t) == thinking
+
+
+def test_a_tool_answers_within_the_marks_of_a_form():
+    task = Templated(Calculator(), SYMBOLS[3:4])
+    (problem,) = task.put([Calculator().problem("3+4*5")], np.random.default_rng(0))
+    assert [task.tool(problem, text) for text in ("!?<4*5=", "!?<4*5", "!?<4*5=>", "!?<4*5=>3+4=")] == ["20;"] + [
+        None
+    ] * 3
+    model, rollouts = scripted(task, problem, "!?<4*5=20;20+3=23;23>")
+    batch = to_batch(model.tokenizer, task, [problem], rollouts, 1)
+    assert "".join("x" if s else " " for s in batch.extras["strategic"][0].tolist()) == "   xxx    xxxx        "
+    assert batch.extras["turn"][0].tolist() == [-1 if c == "-" else int(c) for c in "0000000---11111---2222"]
+    assert batch.rewards.tolist() == [1.0]
 
 
 def test_pear_charges_for_thinking_in_forms_and_on_countdown_only_with_working():

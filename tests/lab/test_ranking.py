@@ -7,7 +7,7 @@ import pytest
 
 from isentrope.cli.train import base_experiment
 from isentrope.lab.experiment import Experiment, run
-from isentrope.lab.laboratory_settings import BUDGET, COMBINATIONS, LEFT_OUT, SETTINGS, all_recipes
+from isentrope.lab.laboratory_settings import BUDGET, COMBINATIONS, SETTINGS, all_recipes
 from isentrope.lab.ranking import (
     COMPARED,
     HEADINGS,
@@ -130,12 +130,10 @@ def test_a_run_becomes_a_row(tmp_path):
     assert set(COMPARED) == standing.differences.keys()
 
 
-def test_every_recipe_is_compared_or_left_out_with_a_word():
+def test_every_recipe_is_compared():
     chosen, left_out = all_recipes()
-    named = {recipes.parsed(setting.text)[0][0] for setting in chosen}
-    unnamed = recipes.names().keys() - named
-    assert {sentence.partition(" is left out: ")[0] for sentence in left_out} == unnamed
-    assert unnamed >= LEFT_OUT.keys()
+    assert {recipes.parsed(setting.text)[0][0] for setting in chosen} == recipes.names().keys()
+    assert left_out == []
     assert len({setting.text for setting in chosen}) == len(chosen)
 
 

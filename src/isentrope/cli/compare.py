@@ -131,6 +131,10 @@ def compare(
             model=model, seed=seed, recipe=one.text,
             target_entropy=target_entropy if known_recipes.takes(one.text, "target") else None, **settings,
         )  # fmt: skip
+        if every:
+            # In all the forms that prompt augmentation asks in, the plain one among them; every recipe starts alike.
+            asked_in_forms = f"templated:{experiment.task.removeprefix('templated:')}"
+            experiment = replace(experiment, warm_start_task=asked_in_forms)
         experiment = replace(experiment, **one.experiment)
         experiment.objective(entropy=1.0)
         if one in chosen and lacks_teacher(experiment):

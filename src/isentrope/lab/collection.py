@@ -10,7 +10,7 @@ from torch import Tensor
 from isentrope.lab.branching import grow, without_prefixes
 from isentrope.lab.models import LanguageModel
 from isentrope.lab.rollouts import Rollouts, sample
-from isentrope.lab.tasks.problem import HasAnswers, HasPhases, Problem, Task, UsesTool
+from isentrope.lab.tasks.problem import HasAnswers, HasPhases, HasPlans, Problem, Task, UsesTool
 from isentrope.lab.tasks.templated import Templated, plain
 from isentrope.lab.tempering import at_two_temperatures, spread
 from isentrope.lab.tokenizer import Tokenizer
@@ -135,7 +135,7 @@ def draw(
         >>> draw(model, task, problems, generator=torch.Generator(), max_new_tokens=7, prefixes=call).completions
         ['4*5=20;']
     """
-    answer = task.tool if isinstance(task, UsesTool) else None
+    answer = task.tool if isinstance(task, UsesTool) and isinstance(plain(task, ())[0], UsesTool) else None
     return sample(
         model,
         [problem.prompt for problem in problems],
@@ -159,7 +159,8 @@ def to_batch(
 
     ``extras`` holds, whatever the task: ``turn`` ``[B, T]``, the number of tool answers before each token of the policy,
     -1 elsewhere; ``answer`` ``[B]``, equal for equal answers, -1 for none. If the task has phases, also ``thinking``
-    ``[B, T]``, true at the policy's tokens before its answer.
+    ``[B, T]``, true at the policy's tokens before its answer; if it knows of plans, ``strategic`` ``[B, T]``, true at the
+    policy's tokens that plan.
 
     Args:
         tokenizer: the policy's.
@@ -188,6 +189,7 @@ def to_batch(
     device = rollouts.mask.device
     rewards = [task.reward(problem, text) for problem, text in zip(problems, rollouts.completions, strict=True)]
     thinking = _thinking(tokenizer, task, problems, rollouts)
+    strategic = _strategic(tokenizer, task, problems, rollouts)
     return TokenBatch(
         mask=rollouts.mask,
         rewards=torch.tensor(rewards, dtype=torch.float32, device=device),
@@ -199,6 +201,7 @@ def to_batch(
             "turn": turns(rollouts),
             "answer": _answers(task, problems, rollouts.completions).to(device),
             **({} if thinking is None else {"thinking": thinking}),
+            **({} if strategic is None else {"strategic": strategic}),
         },
     )
 
@@ -233,6 +236,24 @@ def _thinking(
         ends.append(_tokens_within(tokenizer, ids[row][: counts[row]], characters))
     time = torch.arange(rollouts.mask.shape[1])
     return rollouts.mask & (time < torch.tensor(ends)[:, None]).to(rollouts.mask.device)
+
+
+def _strategic(
+    tokenizer: Tokenizer, task: Task, problems: Sequence[Problem], rollouts: Rollouts
+) -> Bool[Tensor, "batch time"] | None:
+    """Where the policy plans; None where the task does not tell."""
+    if not isinstance(task, HasPlans):
+        return None
+    ids, counts = rollouts.completion_ids.tolist(), rollouts.written.sum(1).tolist()
+    marked = torch.zeros(rollouts.mask.shape, dtype=torch.bool)
+    for row, (problem, text) in enumerate(zip(problems, rollouts.completions, strict=True)):
+        stretches = task.planning(problem, text)
+        if stretches is None:
+            return None
+        written = ids[row][: counts[row]]
+        for start, stop in stretches:
+            marked[row, _tokens_within(tokenizer, written, start) : _tokens_within(tokenizer, written, stop)] = True
+    return rollouts.mask & marked.to(rollouts.mask.device)
 
 
 def _tokens_within(tokenizer: Tokenizer, token_ids: list[int], characters: int) -> int:

@@ -236,7 +236,8 @@ def _with_start(experiment: Experiment, folder: Path) -> Experiment:
 
 def _warm(experiment: Experiment, steps: int, seed: int, folder: Path) -> str:
     """The folder of the policy after so many supervised steps, made if there is none."""
-    path = folder / "start" / f"{experiment.task}-{steps}-s{seed}".replace(":", "-")
+    task = experiment.warm_start_task or experiment.task
+    path = folder / "start" / f"{task}-{steps}-s{seed}".replace(":", "-")
     if not path.is_dir():
         # Under another name until it is whole, so that an interrupted warm start is made again.
         partial = path.with_name(f".{path.name}.partial")

@@ -39,6 +39,7 @@ class Experiment:
         steps: batches of rollouts to train on.
         target_entropy: nats per token for a recipe that holds one; ``"80%"`` is that share of the policy's entropy
             before training.
+        warm_start_task: the task that the warm start demonstrates; ``task`` if None.
         warm_start_steps: supervised steps before; by default `WARM_START_STEPS` for a tiny model, none for others.
         start: folder of a policy to start from, already warm; the model and its warm start if None.
         teacher: folder of the frozen policy that a recipe such as `tip` learns from; it is read again on resumption.
@@ -58,6 +59,7 @@ class Experiment:
     task: str = "countdown"
     steps: int = 200
     target_entropy: float | str | None = None
+    warm_start_task: str | None = None
     warm_start_steps: int | None = None
     start: str | None = None
     teacher: str | None = None
@@ -136,7 +138,7 @@ def initial_policy(
     experiment: Experiment, on_phase: Callable[[str, int, int], None] = lambda name, done, total: None
 ) -> LanguageModel:
     """The policy that an experiment starts from: its model, after the supervised warm start if there is one."""
-    task = find_task(experiment.task)
+    task = find_task(experiment.warm_start_task or experiment.task)
     on_phase("loading the model", 0, 1)
     source = experiment.start or experiment.model
     model = load_model(source, seed=experiment.settings.seed, lora_rank=experiment.lora_rank)

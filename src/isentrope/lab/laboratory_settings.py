@@ -88,15 +88,9 @@ them (on the calculator plain GRPO gains at 2e-4, stands still at 4e-4 and is de
 enough that the policy still fails more often than not.
 """
 
-LEFT_OUT: dict[str, str] = {
-    "hicra": "arithmetic has no phrases that plan",
-    "prompt_augmentation": "its forms must be part of the warm start, which all share here",
-}
-"""Recipes that the laboratory cannot run, and why."""
-
 
 def all_recipes() -> tuple[list[Setting], list[str]]:
-    """Every recipe as it is set here, then the combinations; and a sentence for each that the laboratory cannot run."""
+    """Every recipe as it is set here, then the combinations; and a sentence for each that lacks an argument."""
     chosen, left_out = [], []
     for name, make in recipes.names().items():
         setting = SETTINGS.get(name, Setting(name, ""))
@@ -104,8 +98,6 @@ def all_recipes() -> tuple[list[Setting], list[str]]:
         given = recipes.parsed(setting.text)[0][1]
         if missing := sorted(required - given.keys() - {"target"}):
             left_out.append(f"{name} is left out: it needs {', '.join(missing)}")
-        elif name in LEFT_OUT:
-            left_out.append(f"{name} is left out: {LEFT_OUT[name]}")
         else:
             chosen.append(setting)
     return [*chosen, *COMBINATIONS], left_out

@@ -4,7 +4,7 @@ from isentrope.lab.tasks.addition import Addition
 from isentrope.lab.tasks.calculator import Calculator
 from isentrope.lab.tasks.countdown import Countdown
 from isentrope.lab.tasks.lookup import TASK_NAMES, task
-from isentrope.lab.tasks.problem import HasAnswers, HasPhases, Problem, Split, Task, UsesTool, split_of
+from isentrope.lab.tasks.problem import HasAnswers, HasPhases, HasPlans, Problem, Split, Task, UsesTool, split_of
 from isentrope.lab.tasks.reasoning_gym import ReasoningGym
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Countdown",
     "HasAnswers",
     "HasPhases",
+    "HasPlans",
     "Problem",
     "ReasoningGym",
     "Split",

@@ -99,6 +99,10 @@ class Calculator:
         """The result of the call that ends in ``=``, or ``?``, and a semicolon."""
         return f"{_result(text[:-1].rpartition(';')[2])};" if text.endswith("=") else None
 
+    def planning(self, problem: Problem, completion: str) -> list[tuple[int, int]]:
+        """What is asked of the calculator, call by call; the rest, equals signs and the value, only carries it out."""
+        return [(call.start(), call.end()) for call in re.finditer("[^=;]+(?==)", completion)]
+
     def thinking(self, problem: Problem, completion: str) -> int:
         """Everything up to the last semicolon; all, where no value follows."""
         return len(completion) if self.answer(problem, completion) is None else completion.rfind(";") + 1

@@ -80,6 +80,15 @@ class HasPhases(Protocol):
 
 
 @runtime_checkable
+class HasPlans(Protocol):
+    """A task that tells planning from carrying out; `isinstance` tells, unless the task puts another one."""
+
+    def planning(self, problem: Problem, completion: str) -> list[tuple[int, int]] | None:
+        """From where to where the characters plan, stretch by stretch. None if the task put does not tell."""
+        ...
+
+
+@runtime_checkable
 class HasAnswers(Protocol):
     """A task that finds the answer in a completion; `isinstance` tells. Elsewhere the completion is the answer."""
 

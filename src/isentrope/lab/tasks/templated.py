@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isentrope.lab.tasks.problem import HasAnswers, HasPhases, Problem, Split, Task, UsesTool
+from isentrope.lab.tasks.problem import HasAnswers, HasPhases, HasPlans, Problem, Split, Task, UsesTool
 from isentrope.policy.templates import SYMBOLS, Template
 
 
@@ -21,7 +21,7 @@ class Templated:
         weights: their probabilities, up to a factor; equal if None.
 
     Raises:
-        ValueError: if there is no template, or the task has a tool, which reads completions in its own form.
+        ValueError: if there is no template.
 
     References:
         Lu et al., Prompt Augmentation Scales up GRPO Training on Mathematical Reasoning, arXiv 2602.03190.
@@ -43,8 +43,6 @@ class Templated:
     def __post_init__(self) -> None:
         if not self.templates:
             raise ValueError("templates: at least one is needed")
-        if isinstance(self.task, UsesTool):
-            raise ValueError(f"task: {self.task.name} has a tool, which reads completions in their own form only")
 
     @property
     def name(self) -> str:
@@ -86,6 +84,23 @@ class Templated:
     def format(self, problem: Problem, completion: str) -> float:
         """How well a completion keeps to its form, from 0 to 1."""
         return problem.data[0].format(completion)
+
+    def tool(self, problem: Problem, text: str) -> str | None:
+        """What the task's tool writes after what the form's marks enclose so far; None where the task has no tool."""
+        template, plain = problem.data
+        within = template.answer(text)
+        if not isinstance(self.task, UsesTool) or not text.endswith(within):
+            return None
+        return self.task.tool(plain, within)
+
+    def planning(self, problem: Problem, completion: str) -> list[tuple[int, int]] | None:
+        """The task's planning within the form's marks; None where the task knows of none."""
+        template, plain = problem.data
+        within = self.task.planning(plain, template.answer(completion)) if isinstance(self.task, HasPlans) else None
+        if within is None:
+            return None
+        before = template.before(completion)
+        return [(before + start, before + stop) for start, stop in within]
 
     def thinking(self, problem: Problem, completion: str) -> int | None:
         """The marks before the answer and the task's thinking within it; None where the task has no phases."""
