@@ -7,10 +7,12 @@ from chaotic_maps import henon, logistic
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isentrope.measures._series import read_series
 from isentrope.measures.regularity import (
-    _matches_by_blocks,
+    _pairs_by_blocks,
     approximate_entropy,
     fuzzy_entropy,
+    matching_pairs,
     sample_entropy,
 )
 
@@ -135,13 +137,21 @@ def test_series_without_matches_are_infinite_or_nan():
         assert not np.signbit(measure(constant))
 
 
-def test_the_path_for_accelerators_counts_the_same_pairs(monkeypatch):
-    monkeypatch.setattr("isentrope.measures.regularity._BLOCK", 5000)
-    series = np.random.default_rng(4).normal(size=400).round(1)
+@pytest.mark.parametrize("block", [5000, 200_000, 1 << 24])
+def test_the_path_for_accelerators_counts_the_same_pairs(monkeypatch, block):
+    # Blocks of part of a series, of some of the series, and of all.
+    monkeypatch.setattr("isentrope.measures.regularity._BLOCK", block)
+    series = np.random.default_rng(4).normal(size=(3, 300)).round(1)
+    radii = [0.3, 0.2, 0.0]
     for order, delay in ((1, 1), (2, 1), (3, 2)):
-        windows = len(series) - order * delay
-        expected = tuple(pairs_within(series, m, delay, windows, 0.3) for m in (order, order + 1))
-        assert _matches_by_blocks(torch.tensor(series), order, delay, windows, 0.3) == expected
+        windows = series.shape[1] - order * delay
+        expected = [
+            tuple(pairs_within(row, m, delay, windows, r) for m in (order, order + 1))
+            for row, r in zip(series, radii, strict=True)
+        ]
+        reading = read_series("test", torch.tensor(series), -1, least=1)
+        assert _pairs_by_blocks(reading, order, delay, radii) == expected
+        assert matching_pairs(reading, order, delay, radii) == expected
 
 
 @pytest.mark.parametrize("measure", [sample_entropy, approximate_entropy, fuzzy_entropy])

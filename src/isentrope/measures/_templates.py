@@ -20,41 +20,33 @@ _PIECE = 1024
 _NEGLIGIBLE = 60.0
 
 
-def matches(series: np.ndarray, lengths: tuple[int, int], delay: int, windows: int, radius: float) -> tuple[int, int]:
-    """Numbers of unordered pairs among the first windows that match, for two lengths, the second longer by 1."""
-    short, long = lengths
-    if short == 1:
-        close = _count_sorted(np.sort(series[:windows]), radius)
-    columns, strips = _sort_into_strips(_windows(series, long, delay, windows), radius)
+def matches(windows: np.ndarray, radius: float) -> tuple[int, int]:
+    """Numbers of unordered pairs of windows ``[length, number]`` that match in all values but the last, and in all."""
+    length, number = windows.shape
+    if number < 2:
+        return 0, 0
+    if length == 2:
+        close = _count_sorted(np.sort(windows[0]), radius)
+    columns, strips = _sort_into_strips(windows, radius)
     counts = np.zeros((1, 1), np.int64)
-    totals = _count_pairs(columns, strips, radius, max(short, 2) - 1, True, counts)
-    return int(close if short == 1 else totals[0]), int(totals[-1])
+    totals = _count_pairs(columns, strips, radius, max(length - 1, 2) - 1, True, counts)
+    return int(close if length == 2 else totals[0]), int(totals[-1])
 
 
-def neighbours(series: np.ndarray, length: int, delay: int, windows: int, radius: float) -> np.ndarray:
-    """For each window, in no order, how many windows match it, itself included."""
+def neighbours(windows: np.ndarray, radius: float) -> np.ndarray:
+    """For each window of ``[length, number]``, in no order, how many windows match it, itself included."""
+    length, number = windows.shape
     if length == 1:
-        values = np.sort(series[:windows])
-        return _count_each_sorted(values, radius)
-    columns, strips = _sort_into_strips(_windows(series, length, delay, windows), radius)
-    counts = np.zeros((1, windows), np.int64)
+        return _count_each_sorted(np.sort(windows[0]), radius)
+    columns, strips = _sort_into_strips(windows, radius)
+    counts = np.zeros((1, number), np.int64)
     _count_pairs(columns, strips, radius, length - 1, False, counts)
     return counts[0]
 
 
-def memberships(
-    series: np.ndarray, length: int, delay: int, windows: int, radius: float, exponent: float
-) -> tuple[float, float]:
-    """Sums over unordered pairs of the memberships of windows of a length and of one more, local means removed."""
-    sums = []
-    for m in (length, length + 1):
-        columns = _windows(series, m, delay, windows)
-        sums.append(_sum_memberships(np.ascontiguousarray(columns - columns.mean(axis=0)), radius, exponent))
-    return sums[0], sums[1]
-
-
-def _windows(series: np.ndarray, length: int, delay: int, windows: int) -> np.ndarray:
-    return np.stack([series[k * delay : k * delay + windows] for k in range(length)])
+def memberships(windows: np.ndarray, radius: float, exponent: float) -> float:
+    """Sum over unordered pairs of the memberships of windows ``[length, number]``, their means removed."""
+    return _sum_memberships(np.ascontiguousarray(windows - windows.mean(axis=0)), radius, exponent)
 
 
 def _sort_into_strips(columns: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:

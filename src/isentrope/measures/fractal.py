@@ -20,7 +20,7 @@ class Hjorth(NamedTuple):
     complexity: Any
 
 
-def petrosian_dimension(series: Series, *, axis: int = -1) -> Float[Any, "..."]:
+def petrosian_dimension(series: Series, *, axis: int = -1, nan_policy: str = "raise") -> Float[Any, "..."]:
     r"""Petrosian fractal dimension, $\ln n/\bigl(\ln n+\ln\frac{n}{n+0.4N_\delta}\bigr)$.
 
     $N_\delta$ counts how often the series turns: sign changes of its differences, where those that vanish are passed over.
@@ -28,6 +28,7 @@ def petrosian_dimension(series: Series, *, axis: int = -1) -> Float[Any, "..."]:
     Args:
         series: real values, time along ``axis``; other axes are a batch. A NumPy array, a PyTorch tensor or a list.
         axis: axis of time.
+        nan_policy: what a missing sample (NaN) does: "raise" (an error) or "propagate" (its series has NaN).
 
     Returns:
         One dimension a series, at least 1: exactly 1 where it never turns.
@@ -43,7 +44,7 @@ def petrosian_dimension(series: Series, *, axis: int = -1) -> Float[Any, "..."]:
         >>> float(petrosian_dimension([1, 2, 3, 4, 5]))
         1.0
     """
-    reading = read_series("petrosian_dimension", series, axis, least=3)
+    reading = read_series("petrosian_dimension", series, axis, least=3, nan_policy=nan_policy, windows=False)
     values = []
     for row in reading.on_host():
         n, signs = len(row), np.sign(np.diff(row))
@@ -53,7 +54,7 @@ def petrosian_dimension(series: Series, *, axis: int = -1) -> Float[Any, "..."]:
     return reading.finish(values)
 
 
-def katz_dimension(series: Series, *, axis: int = -1) -> Float[Any, "..."]:
+def katz_dimension(series: Series, *, axis: int = -1, nan_policy: str = "raise") -> Float[Any, "..."]:
     r"""Katz fractal dimension, $\ln N/\bigl(\ln N+\ln(d/L)\bigr)$ with N = n - 1 steps.
 
     L is the sum of the steps' sizes $|x_{t+1}-x_t|$ and d the largest distance $|x_t-x_0|$ from the start. Distances are
@@ -62,6 +63,7 @@ def katz_dimension(series: Series, *, axis: int = -1) -> Float[Any, "..."]:
     Args:
         series: real values, time along ``axis``; other axes are a batch.
         axis: axis of time.
+        nan_policy: what a missing sample (NaN) does: "raise" (an error) or "propagate" (its series has NaN).
 
     Returns:
         One dimension a series.
@@ -78,7 +80,7 @@ def katz_dimension(series: Series, *, axis: int = -1) -> Float[Any, "..."]:
         1.0
     """
     where = "katz_dimension"
-    reading = read_series(where, series, axis, least=3)
+    reading = read_series(where, series, axis, least=3, nan_policy=nan_policy, windows=False)
     rows = reading.on_host()
     length = np.abs(np.diff(rows)).sum(axis=-1)
     if not length.all():
@@ -88,7 +90,9 @@ def katz_dimension(series: Series, *, axis: int = -1) -> Float[Any, "..."]:
     return reading.finish(steps / (steps + np.log(reach / length)))
 
 
-def higuchi_dimension(series: Series, *, longest: int = 10, axis: int = -1) -> Float[Any, "..."]:
+def higuchi_dimension(
+    series: Series, *, longest: int = 10, axis: int = -1, nan_policy: str = "raise"
+) -> Float[Any, "..."]:
     r"""Higuchi fractal dimension: how the length of the curve grows when it is measured with shorter steps.
 
     $$L(k)=\frac1k\sum_{m<k}\frac{n-1}{\lfloor(n-1-m)/k\rfloor k^2}\sum_{i}|x_{m+ik}-x_{m+(i-1)k}|,$$
@@ -100,6 +104,7 @@ def higuchi_dimension(series: Series, *, longest: int = 10, axis: int = -1) -> F
         series: real values, time along ``axis``; other axes are a batch.
         longest: the longest step, from 2, at most half the series.
         axis: axis of time.
+        nan_policy: what a missing sample (NaN) does: "raise" (an error) or "propagate" (its series has NaN).
 
     Returns:
         One dimension a series.
@@ -119,7 +124,7 @@ def higuchi_dimension(series: Series, *, longest: int = 10, axis: int = -1) -> F
     """
     where = "higuchi_dimension"
     check_count(where, "longest", longest, 2)
-    reading = read_series(where, series, axis, least=2 * longest)
+    reading = read_series(where, series, axis, least=2 * longest, nan_policy=nan_policy, windows=False)
     rows = reading.on_host()
     n = rows.shape[-1]
     steps = np.arange(1, longest + 1)
@@ -133,7 +138,9 @@ def higuchi_dimension(series: Series, *, longest: int = 10, axis: int = -1) -> F
     return reading.finish(_slopes(-np.log(steps), np.log(lengths)))
 
 
-def detrended_fluctuation(series: Series, *, sizes: Any = None, axis: int = -1) -> Float[Any, "..."]:
+def detrended_fluctuation(
+    series: Series, *, sizes: Any = None, axis: int = -1, nan_policy: str = "raise"
+) -> Float[Any, "..."]:
     r"""Scaling exponent of detrended fluctuation analysis (DFA), of first order.
 
     The profile $y_t=\sum_{s\le t}(x_s-\bar x)$ is cut into windows of s values from the start, a line is fitted to each, and
@@ -148,6 +155,7 @@ def detrended_fluctuation(series: Series, *, sizes: Any = None, axis: int = -1) 
         sizes: window lengths s, at least two different ones, from 4 to n; None for about 20 from 4 to n/4, evenly
             spaced in the logarithm.
         axis: axis of time.
+        nan_policy: what a missing sample (NaN) does: "raise" (an error) or "propagate" (its series has NaN).
 
     Returns:
         One exponent a series.
@@ -167,7 +175,8 @@ def detrended_fluctuation(series: Series, *, sizes: Any = None, axis: int = -1) 
         True
     """
     where = "detrended_fluctuation"
-    reading = read_series(where, series, axis, least=32 if sizes is None else 4)
+    least = 32 if sizes is None else 4
+    reading = read_series(where, series, axis, least=least, nan_policy=nan_policy, windows=False)
     rows = reading.on_host()
     n = rows.shape[-1]
     lengths = np.unique(np.geomspace(4, n // 4, 20).astype(int) if sizes is None else np.asarray(sizes))
@@ -180,7 +189,7 @@ def detrended_fluctuation(series: Series, *, sizes: Any = None, axis: int = -1) 
     return reading.finish(_slopes(np.log(lengths), np.log(np.stack(fluctuations, axis=-1))))
 
 
-def hjorth_parameters(series: Series, *, axis: int = -1) -> Hjorth:
+def hjorth_parameters(series: Series, *, axis: int = -1, nan_policy: str = "raise") -> Hjorth:
     r"""Hjorth's activity $\mathrm{Var}\,x$, mobility $\sqrt{\mathrm{Var}\,\Delta x/\mathrm{Var}\,x}$ and complexity.
 
     The complexity is the mobility of $\Delta x_t=x_{t+1}-x_t$ over that of x; 1 for a sine. Variances have the divisor n.
@@ -189,6 +198,7 @@ def hjorth_parameters(series: Series, *, axis: int = -1) -> Hjorth:
     Args:
         series: real values, time along ``axis``; other axes are a batch.
         axis: axis of time.
+        nan_policy: what a missing sample (NaN) does: "raise" (an error) or "propagate" (its series has NaN).
 
     Returns:
         The three parameters, each with one value a series.
@@ -208,7 +218,7 @@ def hjorth_parameters(series: Series, *, axis: int = -1) -> Hjorth:
         1.0
     """
     where = "hjorth_parameters"
-    reading = read_series(where, series, axis, least=4)
+    reading = read_series(where, series, axis, least=4, nan_policy=nan_policy, windows=False)
     rows = reading.on_host()
     steps = np.diff(rows)
     for values, kind in ((rows, "constant series"), (steps, "straight line")):

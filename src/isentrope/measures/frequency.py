@@ -5,7 +5,15 @@ from typing import Any
 
 from jaxtyping import Float
 
-from isentrope.measures._series import Reading, Series, check_count, check_scale, lagged, read_series
+from isentrope.measures._series import (
+    Reading,
+    Series,
+    check_count,
+    check_scale,
+    lagged,
+    read_series,
+    shannon,
+)
 
 
 def spectral_entropy(
@@ -15,6 +23,7 @@ def spectral_entropy(
     normalize: bool = False,
     base: float | None = None,
     axis: int = -1,
+    nan_policy: str = "raise",
 ) -> Float[Any, "..."]:
     r"""Spectral entropy: the Shannon entropy of the power spectrum read as a law over frequencies.
 
@@ -26,12 +35,16 @@ def spectral_entropy(
     Welch's average tends to that maximum (for segments of even length to just below it, as their highest frequency has
     half the power of the others).
 
+    A tensor's gradient is kept.
+
     Args:
         series: real values, time along ``axis``; other axes are a batch. A NumPy array, a PyTorch tensor or a list.
         segment: length of Welch's segments; None for the periodogram of the whole.
         normalize: divide by the ln of the number of frequencies above 0.
         base: base of the logarithm; None for nats, 2 for bits.
         axis: axis of time.
+        nan_policy: what a missing sample (NaN) does: "raise" (an error), "propagate" (its series has NaN) or "omit"
+            (Welch's segments that hold one do not count; there must be a ``segment``).
 
     Returns:
         One entropy a series: the shape of the batch, the kind, dtype and device of the input (float64 for integers).
@@ -57,10 +70,14 @@ def spectral_entropy(
     nats = check_scale(where, base, normalize)
     if segment is not None:
         check_count(where, "segment", segment, 4)
-    reading = read_series(where, series, axis, least=segment or 4)
+    windows = segment is not None
+    reading = read_series(
+        where, series, axis, least=segment or 4, nan_policy=nan_policy, windows=windows, gradient=True
+    )
     _refuse_constants(where, reading)
-    power = _power(reading, segment)
-    return reading.finish(_entropy_of_shares(power, reading.xp) / (log(power.shape[-1]) if normalize else nats))
+    power, whole = _periodogram(reading) if segment is None else _welch(reading, segment)
+    scale = log(power.shape[-1]) if normalize else nats
+    return reading.finish(_entropy_of_shares(power, reading.xp) / scale, whole)
 
 
 def svd_entropy(
@@ -71,13 +88,14 @@ def svd_entropy(
     normalize: bool = False,
     base: float | None = None,
     axis: int = -1,
+    nan_policy: str = "raise",
 ) -> Float[Any, "..."]:
     r"""SVD entropy: the Shannon entropy of the singular values of the matrix whose rows are the windows of a series.
 
     $$H=-\sum_{i\le m}\bar\sigma_i\ln\bar\sigma_i,\qquad\bar\sigma_i=\sigma_i/\textstyle\sum_j\sigma_j.$$
 
     It tells how many directions the windows need. The series keeps its mean, as is usual; a large mean is one direction
-    that outweighs the others, and a constant series has entropy 0.
+    that outweighs the others, and a constant series has entropy 0. A tensor's gradient is kept.
 
     Args:
         series: real values, time along ``axis``; other axes are a batch.
@@ -86,6 +104,8 @@ def svd_entropy(
         normalize: divide by ln m.
         base: base of the logarithm; None for nats, 2 for bits.
         axis: axis of time.
+        nan_policy: what a missing sample (NaN) does: "raise" (an error), "propagate" (its series has NaN) or "omit"
+            (windows that hold one do not count; a series without a whole window has NaN).
 
     Returns:
         One entropy a series, as by `spectral_entropy`.
@@ -107,12 +127,16 @@ def svd_entropy(
     check_count(where, "order", order, 2)
     check_count(where, "delay", delay, 1)
     nats = check_scale(where, base, normalize)
-    reading = read_series(where, series, axis, least=(order - 1) * delay + order)
-    xp = reading.xp
+    least = (order - 1) * delay + order
+    reading = read_series(where, series, axis, least=least, nan_policy=nan_policy, gradient=True)
+    xp, whole = reading.xp, reading.whole(order, delay)
     if not bool(xp.all(xp.any(reading.rows != 0, axis=-1))):
         raise ValueError(f"{where}: series that are 0 throughout have no singular value to share")
-    values = xp.linalg.svdvals(xp.stack(lagged(reading.rows, order, delay), axis=1))
-    return reading.finish(_entropy_of_shares(values, xp) / (log(order) if normalize else nats))
+    windows = xp.stack(lagged(reading.rows, order, delay), axis=1)
+    if whole is not None:  # a window of zeros has no part in the singular values
+        windows = windows * xp.astype(whole, windows.dtype)[:, None, :]
+    values = xp.linalg.svdvals(windows)
+    return reading.finish(_entropy_of_shares(values, xp) / (log(order) if normalize else nats), whole)
 
 
 def _refuse_constants(where: str, reading: Reading) -> None:
@@ -121,22 +145,32 @@ def _refuse_constants(where: str, reading: Reading) -> None:
         raise ValueError(f"{where}: a constant series has no power above frequency 0 to share")
 
 
-def _power(reading: Reading, segment: int | None) -> Any:
-    """Power at the frequencies above 0, up to a factor."""
+def _periodogram(reading: Reading) -> tuple[Any, None]:
     xp, rows = reading.xp, reading.rows
-    n = rows.shape[-1]
-    if segment is None:
-        power = _periodograms(rows - xp.mean(rows, axis=-1, keepdims=True), xp)
-        length = n
-    else:
-        length = segment
-        angles = 2 * xp.pi / segment * xp.arange(segment, dtype=rows.dtype, device=rows.device)
-        window = 0.5 - 0.5 * xp.cos(angles)
-        power = xp.zeros((rows.shape[0], segment // 2 + 1), dtype=rows.dtype, device=rows.device)
-        # One segment at a time, as in all they are twice the series.
-        for start in range(0, n - segment + 1, segment - segment // 2):
-            piece = rows[:, start : start + segment]
-            power = power + _periodograms(window * (piece - xp.mean(piece, axis=-1, keepdims=True)), xp)
+    power = _squares(rows - xp.mean(rows, axis=-1, keepdims=True), xp)
+    return _above_zero(power, rows.shape[-1], xp), None
+
+
+def _welch(reading: Reading, segment: int) -> tuple[Any, Any]:
+    """The sum over segments, and which of them count."""
+    xp, rows = reading.xp, reading.rows
+    angles = 2 * xp.pi / segment * xp.arange(segment, dtype=rows.dtype, device=rows.device)
+    window = 0.5 - 0.5 * xp.cos(angles)
+    power = xp.zeros((rows.shape[0], segment // 2 + 1), dtype=rows.dtype, device=rows.device)
+    whole = []
+    # One segment at a time, as in all they are twice the series.
+    for start in range(0, rows.shape[-1] - segment + 1, segment - segment // 2):
+        piece = rows[:, start : start + segment]
+        squares = _squares(window * (piece - xp.mean(piece, axis=-1, keepdims=True)), xp)
+        if reading.missing is not None:
+            whole.append(~xp.any(reading.missing[:, start : start + segment], axis=-1))
+            squares = squares * xp.astype(whole[-1], rows.dtype)[:, None]
+        power = power + squares
+    return _above_zero(power, segment, xp), xp.stack(whole, axis=-1) if whole else None
+
+
+def _above_zero(power: Any, length: int, xp: Any) -> Any:
+    """Power at the frequencies above 0, up to a factor."""
     power = power[:, 1:]
     if length % 2 == 0:
         # The highest frequency is its own mirror image, all others stand for two.
@@ -144,10 +178,12 @@ def _power(reading: Reading, segment: int | None) -> Any:
     return power
 
 
-def _periodograms(rows: Any, xp: Any) -> Any:
+def _squares(rows: Any, xp: Any) -> Any:
     return xp.abs(xp.fft.rfft(rows, axis=-1)) ** 2
 
 
 def _entropy_of_shares(weights: Any, xp: Any) -> Any:
-    shares = weights / xp.sum(weights, axis=-1, keepdims=True)
-    return -xp.sum(shares * xp.log(xp.where(shares > 0, shares, xp.ones_like(shares))), axis=-1)
+    """NaN where there is nothing to share."""
+    total = xp.sum(weights, axis=-1)
+    value = shannon(weights / xp.where(total > 0, total, xp.ones_like(total))[:, None], xp)
+    return xp.where(total > 0, value, xp.full_like(value, xp.nan))

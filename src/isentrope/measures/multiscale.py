@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from isentrope.measures._series import Series, check_count, read_series
+from isentrope.measures._series import Reading, Series, check_count, read_series
 from isentrope.measures.estimate import unit_of
-from isentrope.measures.regularity import _matches, _minus_log_ratio, _radii
+from isentrope.measures.regularity import matching_pairs, minus_log_ratio, radii_of
 
 
-def coarse_grain(series: Series, scale: int, *, offset: int = 0, axis: int = -1) -> Float[Any, "..."]:
+def coarse_grain(
+    series: Series, scale: int, *, offset: int = 0, axis: int = -1, nan_policy: str = "raise"
+) -> Float[Any, "..."]:
     r"""Means of consecutive, disjoint windows, $y_j=\frac1s\sum_{i<s}x_{o+js+i}$; an incomplete last one is dropped.
 
     Args:
@@ -22,6 +24,8 @@ def coarse_grain(series: Series, scale: int, *, offset: int = 0, axis: int = -1)
         scale: length s of a window.
         offset: samples o left out at the start.
         axis: axis of time.
+        nan_policy: what a missing sample (NaN) does: "raise" (an error), "propagate" (its whole series is NaN) or "omit"
+            (the windows that hold one are NaN).
 
     Returns:
         The shorter series, time last, in the kind, dtype and device of the input (float64 for integers).
@@ -40,8 +44,9 @@ def coarse_grain(series: Series, scale: int, *, offset: int = 0, axis: int = -1)
     """
     check_count("coarse_grain", "scale", scale, 1)
     check_count("coarse_grain", "offset", offset, 0)
-    reading = read_series("coarse_grain", series, axis, least=scale + offset)
-    return reading.finish(_averaged(reading.rows, scale, offset, reading.xp))
+    reading = read_series("coarse_grain", series, axis, least=scale + offset, nan_policy=nan_policy)
+    averaged = _averaged(reading, scale, offset)
+    return reading.finish(_with_gaps(averaged))
 
 
 def multiscale_entropy(
@@ -51,6 +56,7 @@ def multiscale_entropy(
     scales: int = 20,
     composite: bool = False,
     axis: int = -1,
+    nan_policy: str = "raise",
     **options: Any,
 ) -> Float[Any, "..."]:
     r"""An entropy of the series averaged over 1, 2, ..., ``scales`` samples.
@@ -66,6 +72,7 @@ def multiscale_entropy(
         scales: the largest scale.
         composite: whether to average over all offsets.
         axis: axis of time.
+        nan_policy: what a missing sample (NaN) does, as by `coarse_grain` and by the measure.
         **options: settings of the measure.
 
     Returns:
@@ -88,11 +95,13 @@ def multiscale_entropy(
     """
     where = "multiscale_entropy"
     check_count(where, "scales", scales, 1)
-    reading = read_series(where, series, axis, least=scales)
+    reading = read_series(where, series, axis, least=scales, nan_policy=nan_policy)
     xp, values = reading.xp, []
+    if reading.missing is not None:
+        options["nan_policy"] = nan_policy
     for scale in range(1, scales + 1):
         offsets = range(scale if composite else 1)
-        found = [measure(_averaged(reading.rows, scale, offset, xp), axis=-1, **options) for offset in offsets]
+        found = [measure(_with_gaps(_averaged(reading, scale, offset)), axis=-1, **options) for offset in offsets]
         values.append(sum(found) / len(found))
     return reading.finish(xp.stack(values, axis=-1))
 
@@ -108,6 +117,7 @@ def multiscale_sample_entropy(
     radius: float | None = None,
     base: float | None = None,
     axis: int = -1,
+    nan_policy: str = "raise",
 ) -> Float[Any, "..."]:
     r"""Sample entropy of the series averaged over 1, 2, ..., ``scales`` samples, with the radius of the original.
 
@@ -128,6 +138,7 @@ def multiscale_sample_entropy(
         radius: radius in the unit of the series, for all of them, instead of the tolerance.
         base: base of the logarithm; None for nats, 2 for bits.
         axis: axis of time.
+        nan_policy: what a missing sample (NaN) does, as by `coarse_grain` and `sample_entropy`.
 
     Returns:
         The entropies, scales along a new last axis; infinite or NaN as by `sample_entropy`.
@@ -155,20 +166,33 @@ def multiscale_sample_entropy(
     check_count(where, "order", order, 1)
     check_count(where, "delay", delay, 1)
     # The last offset leaves one window less.
-    reading = read_series(where, series, axis, least=scales * (order * delay + 3) - 1)
+    reading = read_series(where, series, axis, least=scales * (order * delay + 3) - 1, nan_policy=nan_policy)
     values = np.empty((reading.rows.shape[0], scales))
-    radii = _radii(where, reading, tolerance, radius)
+    radii = radii_of(where, reading, tolerance, radius)
     for scale in range(1, scales + 1):
         offsets = range(1 if composition == "plain" else scale)
-        averaged = [_averaged(reading.rows, scale, offset, reading.xp) for offset in offsets]
-        for row, r in enumerate(radii):
-            pairs = np.array([_matches(rows[row], order, delay, r) for rows in averaged])
-            groups = pairs.sum(axis=0, keepdims=True) if composition == "refined" else pairs
-            values[row, scale - 1] = np.mean([_minus_log_ratio(long, short) for short, long in groups.tolist()])
+        # Pairs for each offset, series and length.
+        pairs = np.array([matching_pairs(_averaged(reading, scale, o), order, delay, radii) for o in offsets])
+        groups = pairs.sum(axis=0, keepdims=True) if composition == "refined" else pairs
+        for row in range(len(radii)):
+            values[row, scale - 1] = np.mean([minus_log_ratio(long, short) for short, long in groups[:, row].tolist()])
     return reading.finish(values / nats)
 
 
-def _averaged(rows: Any, scale: int, offset: int, xp: Any) -> Any:
+def _averaged(reading: Reading, scale: int, offset: int) -> Reading:
+    xp, rows = reading.xp, reading.rows
     number = (rows.shape[-1] - offset) // scale
-    windows = xp.reshape(rows[:, offset : offset + number * scale], (rows.shape[0], number, scale))
-    return xp.mean(windows, axis=-1)
+
+    def windows(values: Any) -> Any:
+        return xp.reshape(values[:, offset : offset + number * scale], (rows.shape[0], number, scale))
+
+    missing = None if reading.missing is None else xp.any(windows(reading.missing), axis=-1)
+    return reading._replace(rows=xp.mean(windows(rows), axis=-1), missing=missing)
+
+
+def _with_gaps(reading: Reading) -> Any:
+    """The series, NaN where a sample is missing."""
+    rows = reading.rows
+    return (
+        rows if reading.missing is None else reading.xp.where(reading.missing, reading.xp.full_like(rows, np.nan), rows)
+    )

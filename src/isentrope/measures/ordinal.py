@@ -15,6 +15,7 @@ from isentrope.measures._series import (
     Series,
     check_count,
     check_scale,
+    counted,
     frequencies,
     lagged,
     ordinal_codes,
@@ -34,6 +35,7 @@ def permutation_entropy(
     normalize: bool = False,
     base: float | None = None,
     axis: int = -1,
+    nan_policy: str = "raise",
 ) -> Float[Any, "..."]:
     r"""Permutation entropy: the Shannon entropy of the ordinal patterns of all windows of a series.
 
@@ -50,6 +52,8 @@ def permutation_entropy(
         normalize: divide by ln m!, so that white noise has 1.
         base: base of the logarithm; None for nats, 2 for bits.
         axis: axis of time.
+        nan_policy: what a missing sample (NaN) does: "raise" (an error), "propagate" (its series has NaN) or "omit"
+            (windows that hold one do not count; a series without a whole window has NaN).
 
     Returns:
         One entropy a series: the shape of the batch, the kind, dtype and device of the input (float64 for integers).
@@ -66,7 +70,7 @@ def permutation_entropy(
         >>> round(float(permutation_entropy([4, 7, 9, 10, 6, 11, 3], order=3, base=2)), 6)
         1.521928
     """
-    reading, nats = _read("permutation_entropy", series, order, delay, normalize, base, axis)
+    reading, nats = _read("permutation_entropy", series, order, delay, normalize, base, axis, nan_policy)
     return _entropy(reading, order, delay, None, log(factorial(order)) if normalize else nats)
 
 
@@ -78,6 +82,7 @@ def weighted_permutation_entropy(
     normalize: bool = False,
     base: float | None = None,
     axis: int = -1,
+    nan_policy: str = "raise",
 ) -> Float[Any, "..."]:
     r"""Weighted permutation entropy: ordinal patterns counted with the variance of their windows.
 
@@ -93,6 +98,8 @@ def weighted_permutation_entropy(
         normalize: divide by ln m!.
         base: base of the logarithm; None for nats, 2 for bits.
         axis: axis of time.
+        nan_policy: what a missing sample (NaN) does: "raise" (an error), "propagate" (its series has NaN) or "omit"
+            (windows that hold one do not count; a series without a whole window has NaN).
 
     Returns:
         One entropy a series, as by `permutation_entropy`.
@@ -108,7 +115,7 @@ def weighted_permutation_entropy(
         >>> round(float(weighted_permutation_entropy([4, 7, 9, 10, 6, 11, 3], order=3, base=2)), 6)
         1.413962
     """
-    reading, nats = _read("weighted_permutation_entropy", series, order, delay, normalize, base, axis)
+    reading, nats = _read("weighted_permutation_entropy", series, order, delay, normalize, base, axis, nan_policy)
     coordinates = lagged(reading.rows, order, delay)
     mean = sum(coordinates) / order
     weights = sum((x - mean) ** 2 for x in coordinates) / order
@@ -124,6 +131,7 @@ def amplitude_aware_permutation_entropy(
     normalize: bool = False,
     base: float | None = None,
     axis: int = -1,
+    nan_policy: str = "raise",
 ) -> Float[Any, "..."]:
     r"""Amplitude-aware permutation entropy: ordinal patterns counted with the size and the steps of their windows.
 
@@ -141,6 +149,8 @@ def amplitude_aware_permutation_entropy(
         normalize: divide by ln m!.
         base: base of the logarithm; None for nats, 2 for bits.
         axis: axis of time.
+        nan_policy: what a missing sample (NaN) does: "raise" (an error), "propagate" (its series has NaN) or "omit"
+            (windows that hold one do not count; a series without a whole window has NaN).
 
     Returns:
         One entropy a series, as by `permutation_entropy`.
@@ -160,7 +170,7 @@ def amplitude_aware_permutation_entropy(
     where = "amplitude_aware_permutation_entropy"
     if not 0 <= level <= 1:
         raise ValueError(f"{where}: level must lie between 0 and 1, got {level!r}")
-    reading, nats = _read(where, series, order, delay, normalize, base, axis)
+    reading, nats = _read(where, series, order, delay, normalize, base, axis, nan_policy)
     xp, coordinates = reading.xp, lagged(reading.rows, order, delay)
     size = sum(xp.abs(x) for x in coordinates) / order
     steps = sum(xp.abs(x - before) for before, x in pairwise(coordinates)) / (order - 1)
@@ -169,7 +179,13 @@ def amplitude_aware_permutation_entropy(
 
 
 def bubble_entropy(
-    series: Series, *, order: int = 10, delay: int = 1, base: float | None = None, axis: int = -1
+    series: Series,
+    *,
+    order: int = 10,
+    delay: int = 1,
+    base: float | None = None,
+    axis: int = -1,
+    nan_policy: str = "raise",
 ) -> Float[Any, "..."]:
     r"""Bubble entropy: how much the swaps that sort a window vary, and how this grows with the window.
 
@@ -185,6 +201,8 @@ def bubble_entropy(
         delay: steps τ between the values of a window.
         base: base of the logarithm of the Rényi entropies; the ratio above is multiplied by 1/ln(base). None for nats.
         axis: axis of time.
+        nan_policy: what a missing sample (NaN) does: "raise" (an error), "propagate" (its series has NaN) or "omit"
+            (windows that hold one do not count; a series without a whole window has NaN).
 
     Returns:
         One entropy a series, as by `permutation_entropy`.
@@ -206,24 +224,34 @@ def bubble_entropy(
     order = check_count(where, "order", order, 2, 200)
     delay = check_count(where, "delay", delay, 1)
     nats = check_scale(where, base, False)
-    reading = read_series(where, series, axis, least=order * delay + 1)
+    reading = read_series(where, series, axis, least=order * delay + 1, nan_policy=nan_policy)
     short = _collision_entropy(reading, order, delay)
     long = _collision_entropy(reading, order + 1, delay)
-    return reading.finish((long - short) / (log((order + 1) / (order - 1)) * nats))
+    whole = reading.whole(order + 1, delay)
+    return reading.finish((long - short) / (log((order + 1) / (order - 1)) * nats), whole)
 
 
 def _read(
-    where: str, series: Any, order: int, delay: int, normalize: bool, base: float | None, axis: int
+    where: str,
+    series: Any,
+    order: int,
+    delay: int,
+    normalize: bool,
+    base: float | None,
+    axis: int,
+    nan_policy: str,
 ) -> tuple[Reading, float]:
     check_count(where, "order", order, 2, _LONGEST)
     check_count(where, "delay", delay, 1)
     nats = check_scale(where, base, normalize)
-    return read_series(where, series, axis, least=(order - 1) * delay + 1), nats
+    return read_series(where, series, axis, least=(order - 1) * delay + 1, nan_policy=nan_policy), nats
 
 
 def _entropy(reading: Reading, order: int, delay: int, weights: Any, scale: float) -> Any:
-    codes = ordinal_codes(lagged(reading.rows, order, delay), reading.xp)
-    return reading.finish(pattern_entropy(codes, factorial(order), weights, reading.xp) / scale)
+    xp, whole = reading.xp, reading.whole(order, delay)
+    codes = ordinal_codes(lagged(reading.rows, order, delay), xp)
+    values = pattern_entropy(codes, factorial(order), counted(weights, whole, xp), xp)
+    return reading.finish(values / scale, whole)
 
 
 def _collision_entropy(reading: Reading, order: int, delay: int) -> Any:
@@ -233,5 +261,6 @@ def _collision_entropy(reading: Reading, order: int, delay: int) -> Any:
     for position, earlier in enumerate(coordinates):
         for later in coordinates[position + 1 :]:
             swaps += xp.astype(later < earlier, xp.int32)
-    bins = order * (order - 1) // 2 + 1
-    return xp.concat([-xp.log(xp.sum(shares**2, axis=-1)) for shares in frequencies(swaps, bins, None, xp)])
+    bins, weights = order * (order - 1) // 2 + 1, counted(None, reading.whole(order, delay), xp)
+    squares = xp.concat([xp.sum(shares**2, axis=-1) for shares in frequencies(swaps, bins, weights, xp)])
+    return -xp.log(xp.where(squares > 0, squares, xp.ones_like(squares)))

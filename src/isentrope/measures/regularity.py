@@ -5,14 +5,15 @@ radius r, and r is ``tolerance`` standard deviations (divisor n) of the series u
 three choices, and antropy changes from "less than r" to "up to r" at 5000 samples; for values that recur this matters.
 """
 
-from math import inf, log
+from collections.abc import Iterator
+from math import inf, log, nan
 from typing import Any
 
 import numpy as np
 from array_api_compat import is_torch_array
 from jaxtyping import Float
 
-from isentrope.measures._series import Reading, Series, check_count, read_series
+from isentrope.measures._series import Reading, Series, check_count, lagged, read_series
 from isentrope.measures.estimate import unit_of
 
 # Comparisons of one block of the path for PyTorch: 16 million booleans at a time.
@@ -28,6 +29,7 @@ def sample_entropy(
     radius: float | None = None,
     base: float | None = None,
     axis: int = -1,
+    nan_policy: str = "raise",
 ) -> Float[Any, "..."]:
     r"""Sample entropy: minus the logarithm of the chance that windows which match in m values match in the next one.
 
@@ -50,6 +52,8 @@ def sample_entropy(
         radius: radius in the unit of the series, for all of them, instead of the tolerance.
         base: base of the logarithm; None for nats, 2 for bits.
         axis: axis of time.
+        nan_policy: what a missing sample (NaN) does: "raise" (an error), "propagate" (its series has NaN) or "omit"
+            (windows that hold one do not count; a series without a whole window has NaN).
 
     Returns:
         One entropy a series: the shape of the batch, the kind, dtype and device of the input (float64 for integers).
@@ -69,9 +73,9 @@ def sample_entropy(
     """
     where = "sample_entropy"
     nats = unit_of(base, where)[0]
-    reading, radii = _read(where, series, order, delay, tolerance, radius, axis)
-    counts = [_matches(row, order, delay, r) for row, r in zip(reading.rows, radii, strict=True)]
-    return reading.finish([_minus_log_ratio(long, short) / nats for short, long in counts])
+    reading, radii = _read(where, series, order, delay, tolerance, radius, axis, nan_policy)
+    pairs = matching_pairs(reading, order, delay, radii)
+    return reading.finish([minus_log_ratio(long, short) / nats for short, long in pairs])
 
 
 def approximate_entropy(
@@ -83,6 +87,7 @@ def approximate_entropy(
     radius: float | None = None,
     base: float | None = None,
     axis: int = -1,
+    nan_policy: str = "raise",
 ) -> Float[Any, "..."]:
     r"""Approximate entropy: the mean logarithm of the chance that windows stay close, each window matching itself too.
 
@@ -100,6 +105,8 @@ def approximate_entropy(
         radius: radius in the unit of the series, for all of them, instead of the tolerance.
         base: base of the logarithm; None for nats, 2 for bits.
         axis: axis of time.
+        nan_policy: what a missing sample (NaN) does: "raise" (an error), "propagate" (its series has NaN) or "omit"
+            (windows that hold one do not count; a series without a whole window has NaN).
 
     Returns:
         One entropy a series, as by `sample_entropy`.
@@ -121,15 +128,12 @@ def approximate_entropy(
 
     where = "approximate_entropy"
     nats = unit_of(base, where)[0]
-    reading, radii = _read(where, series, order, delay, tolerance, radius, axis)
-    values = []
-    for row, r in zip(reading.on_host(), radii, strict=True):
-        phi = []
-        for length in (order, order + 1):
-            windows = len(row) - (length - 1) * delay
-            phi.append(float(np.log(neighbours(row, length, delay, windows, r) / windows).mean()))
-        values.append((phi[0] - phi[1]) / nats)
-    return reading.finish(values)
+    reading, radii = _read(where, series, order, delay, tolerance, radius, axis, nan_policy)
+    phi = []
+    for length in (order, order + 1):
+        found = [neighbours(windows, r) for windows, r in zip(_windows(reading, length, delay), radii, strict=True)]
+        phi.append([float(np.log(number / len(number)).mean()) if len(number) else nan for number in found])
+    return reading.finish([(short - long) / nats for short, long in zip(*phi, strict=True)])
 
 
 def fuzzy_entropy(
@@ -142,6 +146,7 @@ def fuzzy_entropy(
     exponent: float = 2.0,
     base: float | None = None,
     axis: int = -1,
+    nan_policy: str = "raise",
 ) -> Float[Any, "..."]:
     r"""Fuzzy entropy: sample entropy with a smooth membership in place of a match, and local means removed.
 
@@ -161,6 +166,8 @@ def fuzzy_entropy(
         exponent: p of the membership function.
         base: base of the logarithm; None for nats, 2 for bits.
         axis: axis of time.
+        nan_policy: what a missing sample (NaN) does: "raise" (an error), "propagate" (its series has NaN) or "omit"
+            (windows that hold one do not count; a series without a whole window has NaN).
 
     Returns:
         One entropy a series, as by `sample_entropy`; 0 for a constant series.
@@ -189,15 +196,15 @@ def fuzzy_entropy(
         raise ValueError(f"{where}: exponent must be a positive finite number, got {exponent!r}")
     if radius == 0 or tolerance == 0:
         raise ValueError(f"{where}: tolerance and radius must be positive, as memberships divide by the radius")
-    reading, radii = _read(where, series, order, delay, tolerance, radius, axis)
+    reading, radii = _read(where, series, order, delay, tolerance, radius, axis, nan_policy)
     values = []
-    for row, r in zip(reading.on_host(), radii, strict=True):
+    for windows, r in zip(_windows(reading, order + 1, delay), radii, strict=True):
         if r == 0:  # a constant series, whose windows are all alike
             values.append(0.0)
             continue
-        short, long = memberships(row, order, delay, len(row) - order * delay, r, float(exponent))
-        values.append(_minus_log_ratio(long, short) / nats)
-    return reading.finish(values)
+        short, long = (memberships(some, r, float(exponent)) for some in (windows[:-1], windows))
+        values.append(minus_log_ratio(long, short) / nats)
+    return reading.finish(values, reading.whole(order + 1, delay))
 
 
 def _read(
@@ -208,63 +215,70 @@ def _read(
     tolerance: float,
     radius: float | None,
     axis: int,
+    nan_policy: str,
 ) -> tuple[Reading, list[float]]:
     check_count(where, "order", order, 1)
     check_count(where, "delay", delay, 1)
-    reading = read_series(where, series, axis, least=order * delay + 2)
-    return reading, _radii(where, reading, tolerance, radius)
+    reading = read_series(where, series, axis, least=order * delay + 2, nan_policy=nan_policy)
+    return reading, radii_of(where, reading, tolerance, radius)
 
 
-def _radii(where: str, reading: Reading, tolerance: float, radius: float | None) -> list[float]:
+def radii_of(where: str, reading: Reading, tolerance: float, radius: float | None) -> list[float]:
     """The radius for each series."""
     for argument, value in (("tolerance", tolerance), ("radius", radius)):
         if value is not None and not 0 <= value < inf:
             raise ValueError(f"{where}: {argument} must be a finite number of at least 0, got {value!r}")
     if radius is not None:
         return [float(radius)] * reading.rows.shape[0]
-    xp = reading.xp
-    spread = xp.max(reading.rows, axis=-1) - xp.min(reading.rows, axis=-1)
-    # Rounding gives a constant a standard deviation of 1e-17; its radius is 0.
-    deviations = xp.where(spread == 0, xp.zeros_like(spread), xp.std(reading.rows, axis=-1, correction=0))
-    return [tolerance * deviation for deviation in deviations.tolist()]
+    _, deviations = reading.moments()
+    return [tolerance * deviation for deviation in deviations[:, 0].tolist()]
 
 
-def _matches(row: Any, order: int, delay: int, radius: float) -> tuple[int, int]:
-    """Pairs of windows that match in ``order`` values and in one more."""
-    windows = len(row) - order * delay
-    if is_torch_array(row):
-        if row.device.type != "cpu":
-            return _matches_by_blocks(row, order, delay, windows, radius)
-        row = row.numpy()
+def matching_pairs(reading: Reading, order: int, delay: int, radii: list[float]) -> list[tuple[int, int]]:
+    """For each series the pairs of windows that match in ``order`` values and in one more."""
+    if is_torch_array(reading.rows) and reading.rows.device.type != "cpu":
+        return _pairs_by_blocks(reading, order, delay, radii)
     from isentrope.measures._templates import matches
 
-    return matches(row.astype(np.float64, copy=False), (order, order + 1), delay, windows, radius)
+    return [matches(windows, r) for windows, r in zip(_windows(reading, order + 1, delay), radii, strict=True)]
 
 
-def _matches_by_blocks(row: Any, order: int, delay: int, windows: int, radius: float) -> tuple[int, int]:
-    short = long = 0
-    size = max(1, _BLOCK // windows)
-    for first in range(0, windows, size):
-        last = min(first + size, windows)
-        # Pairs within the block and of the block with what follows it.
-        close = None
-        for k in range(order + 1):
-            column = row[k * delay : k * delay + windows]
-            within = (column[first:last, None] - column[None, first:]).abs() <= radius
-            if k == order:
-                short += _pairs(close, last - first)
-            close = within if close is None else close.logical_and_(within)
-        long += _pairs(close, last - first)
-    return short, long
-
-
-def _pairs(close: Any, block: int) -> int:
-    """Unordered pairs: those within the block were compared in both orders and with themselves."""
-    inside = int(close[:, :block].sum())
-    return (inside - block) // 2 + int(close.sum()) - inside
-
-
-def _minus_log_ratio(long: float, short: float) -> float:
+def minus_log_ratio(long: float, short: float) -> float:
+    """``-ln(long/short)``: infinite if only ``long`` is 0, NaN if both are."""
     if short == 0:
-        return float("nan")
+        return nan
     return inf if long == 0 else log(short) - log(long)
+
+
+def _windows(reading: Reading, length: int, delay: int) -> Iterator[np.ndarray]:
+    """For each series its whole windows on the host, ``[length, windows]``."""
+    whole = reading.whole(length, delay)
+    for index, row in enumerate(reading.on_host()):
+        windows = np.concatenate(lagged(row[None], length, delay))
+        yield windows if whole is None else windows[:, np.asarray(whole[index])]
+
+
+def _pairs_by_blocks(reading: Reading, order: int, delay: int, radii: list[float]) -> list[tuple[int, int]]:
+    """Several short series at once, or a block of the windows of a long one, on the device of the series."""
+    xp, rows = reading.xp, reading.rows
+    columns = lagged(rows, order + 1, delay)
+    whole = reading.whole(order + 1, delay)
+    windows = columns[0].shape[-1]
+    within = xp.asarray(radii, dtype=rows.dtype, device=rows.device)[:, None, None]
+    size = min(windows, max(1, _BLOCK // windows))
+    at_once = max(1, _BLOCK // (windows * size))
+    pairs = xp.zeros((2, rows.shape[0]), dtype=xp.int64, device=rows.device)
+    for start in range(0, rows.shape[0], at_once):
+        few = slice(start, start + at_once)
+        for first in range(0, windows, size):
+            last = min(first + size, windows)
+            # The windows of the block with themselves and with what follows.
+            close = xp.arange(first, last, device=rows.device)[:, None] < xp.arange(first, windows, device=rows.device)
+            if whole is not None:
+                close = close & whole[few, first:last, None] & whole[few, None, first:]
+            for k, column in enumerate(columns):
+                apart = xp.abs(column[few, first:last, None] - column[few, None, first:])
+                close = close & (apart <= within[few])
+                if k >= order - 1:
+                    pairs[k - order + 1, few] += xp.sum(close, axis=(1, 2), dtype=xp.int64)
+    return [(short, long) for short, long in pairs.T.tolist()]

@@ -18,6 +18,7 @@ from isentrope.measures._series import (
     Series,
     check_count,
     check_scale,
+    counted,
     lagged,
     pattern_entropy,
     read_series,
@@ -36,6 +37,7 @@ def dispersion_entropy(
     normalize: bool = False,
     base: float | None = None,
     axis: int = -1,
+    nan_policy: str = "raise",
 ) -> Float[Any, "..."]:
     r"""Dispersion entropy: the Shannon entropy of words of m symbols, each one of c classes of a value.
 
@@ -53,6 +55,8 @@ def dispersion_entropy(
         normalize: divide by $\ln c^m$, so that Gaussian white noise has 1.
         base: base of the logarithm; None for nats, 2 for bits.
         axis: axis of time.
+        nan_policy: what a missing sample (NaN) does: "raise" (an error), "propagate" (its series has NaN) or "omit"
+            (windows that hold one do not count; a series without a whole window has NaN).
 
     Returns:
         One entropy a series: the shape of the batch, the kind, dtype and device of the input (float64 for integers).
@@ -71,10 +75,9 @@ def dispersion_entropy(
         1.294594
     """
     where = "dispersion_entropy"
-    reading, nats = _read(where, series, order, classes, classes**order, delay, normalize, base, axis)
+    reading, nats = _read(where, series, order, classes, classes**order, delay, normalize, base, axis, nan_policy)
     words = _words(lagged(_classes(reading, classes), order, delay), classes)
-    values = pattern_entropy(words, classes**order, None, reading.xp)
-    return reading.finish(values / (log(classes**order) if normalize else nats))
+    return _entropy(reading, words, classes**order, order, delay, log(classes**order) if normalize else nats)
 
 
 def fluctuation_dispersion_entropy(
@@ -86,6 +89,7 @@ def fluctuation_dispersion_entropy(
     normalize: bool = False,
     base: float | None = None,
     axis: int = -1,
+    nan_policy: str = "raise",
 ) -> Float[Any, "..."]:
     r"""Fluctuation-based dispersion entropy: words of the m - 1 steps between the symbols of a dispersion pattern.
 
@@ -101,6 +105,8 @@ def fluctuation_dispersion_entropy(
         normalize: divide by $\ln(2c-1)^{m-1}$.
         base: base of the logarithm; None for nats, 2 for bits.
         axis: axis of time.
+        nan_policy: what a missing sample (NaN) does: "raise" (an error), "propagate" (its series has NaN) or "omit"
+            (windows that hold one do not count; a series without a whole window has NaN).
 
     Returns:
         One entropy a series, as by `dispersion_entropy`.
@@ -122,11 +128,11 @@ def fluctuation_dispersion_entropy(
     check_count(where, "order", order, 2)
     check_count(where, "classes", classes, 2)
     number = (2 * classes - 1) ** (order - 1)
-    reading, nats = _read(where, series, order, classes, number, delay, normalize, base, axis)
+    reading, nats = _read(where, series, order, classes, number, delay, normalize, base, axis, nan_policy)
     symbols = lagged(_classes(reading, classes), order, delay)
     steps = [later - earlier + (classes - 1) for earlier, later in pairwise(symbols)]
-    values = pattern_entropy(_words(steps, 2 * classes - 1), number, None, reading.xp)
-    return reading.finish(values / (log(number) if normalize else nats))
+    words = _words(steps, 2 * classes - 1)
+    return _entropy(reading, words, number, order, delay, log(number) if normalize else nats)
 
 
 def slope_entropy(
@@ -138,6 +144,7 @@ def slope_entropy(
     normalize: bool = False,
     base: float | None = None,
     axis: int = -1,
+    nan_policy: str = "raise",
 ) -> Float[Any, "..."]:
     r"""Slope entropy: the Shannon entropy of words of m - 1 symbols, each how steeply the series rises or falls.
 
@@ -153,6 +160,8 @@ def slope_entropy(
             the number of different words.)
         base: base of the logarithm; None for nats, 2 for bits.
         axis: axis of time.
+        nan_policy: what a missing sample (NaN) does: "raise" (an error), "propagate" (its series has NaN) or "omit"
+            (windows that hold one do not count; a series without a whole window has NaN).
 
     Returns:
         One entropy a series, as by `dispersion_entropy`.
@@ -175,7 +184,7 @@ def slope_entropy(
     if not 0 <= low < high < 90:
         raise ValueError(f"{where}: angles must be two growing numbers from 0 to below 90 degrees, got {angles!r}")
     number = 5 ** (order - 1)
-    reading, nats = _read(where, series, order, 5, number, delay, normalize, base, axis)
+    reading, nats = _read(where, series, order, 5, number, delay, normalize, base, axis, nan_policy)
     xp, values = reading.xp, lagged(reading.rows, order, delay)
     symbols = []
     for earlier, later in pairwise(values):
@@ -185,8 +194,7 @@ def slope_entropy(
         for threshold in (tan(low * pi / 180), 1.0 if high == 45 else tan(high * pi / 180)):
             symbol += xp.astype(step > threshold, xp.int64) - xp.astype(step < -threshold, xp.int64)
         symbols.append(symbol)
-    entropies = pattern_entropy(_words(symbols, 5), number, None, xp)
-    return reading.finish(entropies / (log(number) if normalize else nats))
+    return _entropy(reading, _words(symbols, 5), number, order, delay, log(number) if normalize else nats)
 
 
 def _read(
@@ -199,6 +207,7 @@ def _read(
     normalize: bool,
     base: float | None,
     axis: int,
+    nan_policy: str,
 ) -> tuple[Reading, float]:
     check_count(where, "order", order, 1)
     check_count(where, "classes", classes, 2)
@@ -206,18 +215,19 @@ def _read(
     if words > _WORDS:
         raise ValueError(f"{where}: these settings make {words} words; choose a smaller order or fewer classes")
     nats = check_scale(where, base, normalize)
-    return read_series(where, series, axis, least=(order - 1) * delay + 1), nats
+    return read_series(where, series, axis, least=(order - 1) * delay + 1, nan_policy=nan_policy), nats
+
+
+def _entropy(reading: Reading, words: Any, number: int, order: int, delay: int, scale: float) -> Any:
+    xp, whole = reading.xp, reading.whole(order, delay)
+    return reading.finish(pattern_entropy(words, number, counted(None, whole, xp), xp) / scale, whole)
 
 
 def _classes(reading: Reading, classes: int) -> Any:
     """Symbols 0..c-1 of values that a normal law with their mean and deviation would fill alike."""
-    xp, rows = reading.xp, reading.rows
-    spread = xp.max(rows, axis=-1, keepdims=True) - xp.min(rows, axis=-1, keepdims=True)
-    deviation = xp.std(rows, axis=-1, correction=0, keepdims=True)
-    # Rounding gives a constant a deviation of 1e-17, by which its values would differ.
-    scaled = (rows - xp.mean(rows, axis=-1, keepdims=True)) / xp.where(spread > 0, deviation, xp.ones_like(deviation))
-    scaled = xp.where(spread > 0, scaled, xp.zeros_like(scaled))
-    share = _normal_distribution(scaled)
+    xp, (mean, deviation) = reading.xp, reading.moments()
+    scaled = (reading.rows - mean) / xp.where(deviation > 0, deviation, xp.ones_like(deviation))
+    share = _normal_distribution(xp.where(deviation > 0, scaled, xp.zeros_like(scaled)))
     return xp.astype(xp.clip(xp.ceil(classes * share), 1, classes), xp.int64) - 1
 
 
