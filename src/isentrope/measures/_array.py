@@ -6,7 +6,7 @@ of ``log 0``, and the support, where a probability is not 0. The zeros keep ``p 
 
 import sys
 from math import isnan
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj, is_jax_array, is_torch_array
@@ -15,7 +15,15 @@ from jaxtyping import Float
 # Closer to order 1 than this, 1 - Σ p^α loses digits, and the same sum is taken of p (p^(α-1) - 1).
 NEAR_ONE = 0.1
 
-ArrayLike: TypeAlias = Float[Any, "..."] | list | tuple
+
+@runtime_checkable
+class Labelled(Protocol):
+    """A series or frame of pandas, polars or xarray."""
+
+    def to_numpy(self) -> Any: ...
+
+
+ArrayLike: TypeAlias = Float[Any, "..."] | list | tuple | Labelled
 
 
 class Distribution(NamedTuple):
@@ -109,6 +117,8 @@ def _choose(name: str, argument: str, probabilities: Any, logits: Any, single: b
 
 def _as_array(name: str, argument: str, values: Any) -> Any:
     array: Any = np.asarray(values, dtype=np.float64) if isinstance(values, (list, tuple)) else values
+    if hasattr(array, "to_numpy"):
+        array = array.to_numpy()
     dtype: Any = getattr(array, "dtype", None)
     if not is_array_api_obj(array):
         raise TypeError(f"{name}: {argument} must be an array or a list of numbers, got {type(values).__name__}")

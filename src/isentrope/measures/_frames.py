@@ -1,0 +1,57 @@
+"""Labelled data as columns with names: frames of pandas, polars, pyarrow and xarray, known by what they can do.
+
+None of these libraries is imported, nor needed. A table has samples as rows and variables as columns.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from array_api_compat import is_torch_array
+
+
+class Table(NamedTuple):
+    """Columns, each of n values, and their names."""
+
+    columns: list[np.ndarray]
+    labels: tuple[str, ...]
+
+
+def table_of(where: str, argument: str, data: Any) -> Table | None:
+    """The columns of a labelled table; None of data that are no such table."""
+    if hasattr(data, "data_vars"):  # xarray.Dataset
+        names, columns = list(data.data_vars), [data[name] for name in data.data_vars]
+    elif hasattr(data, "dims") and hasattr(data, "coords"):  # xarray.DataArray
+        if data.ndim != 2:
+            return None
+        second = data.dims[1]
+        names = data.coords[second].to_numpy().tolist() if second in data.coords else list(range(data.shape[1]))
+        columns = list(np.asarray(data).T)
+    elif hasattr(data, "column_names"):  # pyarrow.Table
+        names, columns = list(data.column_names), [data[name] for name in data.column_names]
+    elif hasattr(data, "columns"):  # pandas.DataFrame, polars.DataFrame
+        names = list(data.columns)
+        _check_names(where, argument, names)
+        columns = [data[name] for name in names]
+    else:
+        return None
+    _check_names(where, argument, names)
+    if not columns:
+        raise ValueError(f"{where}: {argument} has no columns")
+    table = Table([values_of(column) for column in columns], tuple(map(str, names)))
+    for label, column in zip(table.labels, table.columns, strict=True):
+        if column.ndim != 1:
+            raise ValueError(f"{where}: column {label} of {argument} has shape {column.shape}; columns must be vectors")
+    return table
+
+
+def values_of(data: Any) -> np.ndarray:
+    """The values of an array, a tensor on any device, a series or a list."""
+    if is_torch_array(data):
+        return data.detach().cpu().numpy()
+    return np.asarray(data.to_numpy() if hasattr(data, "to_numpy") else data)
+
+
+def _check_names(where: str, argument: str, names: list) -> None:
+    repeated = sorted({str(name) for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{where}: {argument} has several columns named {', '.join(repeated)}; rename them first")

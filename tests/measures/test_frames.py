@@ -1,0 +1,76 @@
+"""Labelled data of several libraries mean the numbers in them, and their names come back."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from isentrope.measures import entropy
+from isentrope.measures._frames import table_of, values_of
+
+
+def by_name(library, columns):
+    module = pytest.importorskip(library)
+    if library == "xarray":
+        return module.Dataset({name: ("row", values) for name, values in columns.items()})
+    return module.table(columns) if library == "pyarrow" else module.DataFrame(columns)
+
+
+LIBRARIES = ["pandas", "polars", "pyarrow", "xarray"]
+COLUMNS = {"size": [1.5, 2.5, 1.5, 4.0], "colour": ["red", "blue", "red", "red"], "many": [7, 8, 9, 7]}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_columns_and_names_of_a_table(library):
+    table = table_of("f", "x", by_name(library, COLUMNS))
+    assert table is not None
+    assert table.labels == ("size", "colour", "many")
+    assert [column.tolist() for column in table.columns] == list(COLUMNS.values())
+    assert table.columns[0].dtype.kind == "f"
+    assert table.columns[2].dtype.kind == "i"
+
+
+def test_a_labelled_array_has_the_names_of_its_second_dimension():
+    xarray = pytest.importorskip("xarray")
+    values = np.arange(6.0).reshape(3, 2)
+    named = xarray.DataArray(values, dims=("time", "channel"), coords={"channel": ["left", "right"]})
+    table = table_of("f", "x", named)
+    assert table is not None
+    assert table.labels == ("left", "right")
+    np.testing.assert_array_equal(np.stack(table.columns, axis=1), values)
+    assert table_of("f", "x", named[:, 0]) is None
+
+
+@pytest.mark.parametrize("data", [[1, 2], np.zeros((3, 2)), pd.Series([1, 2]), pa.array([1, 2]), "abc"])
+def test_what_is_no_table_is_left_alone(data):
+    assert table_of("f", "x", data) is None
+
+
+def test_values_of_series_and_tensors():
+    torch = pytest.importorskip("torch")
+    for data in (pd.Series([1.0, 2.0]), pa.array([1.0, 2.0]), torch.tensor([1.0, 2.0], requires_grad=True), [1.0, 2.0]):
+        assert values_of(data).tolist() == [1.0, 2.0]
+
+
+def test_columns_of_the_same_name_are_refused():
+    frame = pd.DataFrame(np.zeros((3, 2)), columns=["a", "a"])
+    with pytest.raises(ValueError, match="f: x has several columns named a; rename them first"):
+        table_of("f", "x", frame)
+    with pytest.raises(ValueError, match="f: x has no columns"):
+        table_of("f", "x", pd.DataFrame(index=range(3)))
+
+
+def test_missing_values_stay_missing():
+    frame = pd.DataFrame({"whole": pd.array([1, None, 3], dtype="Int64"), "text": ["a", None, "b"]})
+    table = table_of("f", "x", frame)
+    assert table is not None
+    assert [list(pd.isna(column)) for column in table.columns] == [[False, True, False]] * 2
+
+
+def test_probabilities_may_be_a_series_or_a_frame():
+    p = pd.Series([0.5, 0.25, 0.25])
+    assert entropy(p, base=2) == pytest.approx(1.5)
+    rows = pd.DataFrame([[0.5, 0.5], [1.0, 0.0]])
+    np.testing.assert_allclose(entropy(rows, base=2), [1, 0], atol=1e-15)
+    polars = pytest.importorskip("polars")
+    assert entropy(polars.Series([0.5, 0.5]), base=2) == 1
