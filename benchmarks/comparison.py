@@ -16,6 +16,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
 from isentrope._files import replacing, write_atomically
@@ -32,6 +33,9 @@ CURVES = (
     "siren", "em_rl", "ttrl", "qae + entropy_target",
 )  # fmt: skip
 """The recipes whose entropy is drawn step by step."""
+
+CROWD = 0.1
+"""Recipes whose pass@8 lies within so much of the median are drawn enlarged."""
 
 COMBINED = frozenset(setting.text for setting in COMBINATIONS)
 
@@ -71,29 +75,39 @@ def short(recipe: str) -> str:
 
 
 def scatter(ranked: list[Standing], before: tuple[float, float]) -> Figure:
-    """Entropy at the end against pass@8, a dot with error bars for each recipe."""
-    figure, axis = plt.subplots(figsize=(12, 9), layout="constrained")
-    axis.axvline(before[0], color=MUTED, linewidth=0.8, linestyle=":")
-    axis.axhline(before[1], color=MUTED, linewidth=0.8, linestyle=":")
-    axis.plot(*before, "D", color=MUTED, markersize=6)
-    colors = {}
+    """Entropy at the end against pass@8, a dot with error bars for each recipe: all of them, and the crowd enlarged."""
+    figure, (whole, near) = plt.subplots(2, 1, figsize=(12, 14), height_ratios=(2, 3), layout="constrained")
+    points = [(*before, "before training", "#555555")]
     for standing in ranked:
         entropy, passed = standing.cells["entropy"], standing.cells["pass@8"]
-        plain = standing.baseline in (None, "grpo") and standing.recipe in ("grpo", "dapo", "dr_grpo", "rloo")
+        plain = standing.recipe in ("grpo", "dapo", "dr_grpo", "rloo")
         color = series_color(1 if standing.recipe in COMBINED else 2 if plain else 0)
-        colors[standing.recipe] = color
-        axis.errorbar(
-            entropy.mean, passed.mean, np.nan_to_num(passed.stderr), np.nan_to_num(entropy.stderr),
-            fmt="o", markersize=4, color=color, elinewidth=0.6, alpha=0.9,
-        )  # fmt: skip
-    axis.set_xlabel("entropy after training (nats per token)")
-    axis.set_ylabel("pass@8 after training")
-    axis.set_title(
-        "Dotted: the policy before training. Green: plain recipes; orange: combinations.", fontsize=10, loc="left"
-    )
+        points.append((entropy.mean, passed.mean, short(standing.recipe), color))
+        for axis in (whole, near):
+            axis.errorbar(
+                entropy.mean, passed.mean, np.nan_to_num(passed.stderr), np.nan_to_num(entropy.stderr),
+                fmt="o", markersize=4, color=color, elinewidth=0.6, ecolor=(color, 0.35),
+            )  # fmt: skip
+    for axis in (whole, near):
+        axis.axvline(before[0], color=MUTED, linewidth=0.8, linestyle=":")
+        axis.axhline(before[1], color=MUTED, linewidth=0.8, linestyle=":")
+        axis.plot(*before, "D", color=MUTED, markersize=6)
+        axis.set_ylabel("pass@8 after training")
+    near.set_xlabel("entropy after training (nats per token)")
+    whole.set_title(
+        "Dotted: the policy before training. Green: plain recipes; orange: combinations. Below: the frame enlarged.",
+        fontsize=10, loc="left",
+    )  # fmt: skip
+    places = np.array([point[:2] for point in points])
+    crowd = np.abs(places[:, 1] - np.median(places[:, 1])) < CROWD
+    (left, low), (right, high) = places[crowd].min(0), places[crowd].max(0)
+    margin = 0.06 * (right - left), 0.08 * (high - low)
+    near.set_xlim(left - margin[0], right + margin[0])
+    near.set_ylim(low - margin[1], high + margin[1])
+    whole.indicate_inset_zoom(near, edgecolor=MUTED)
     figure.canvas.draw()
-    points = [(s.cells["entropy"].mean, s.cells["pass@8"].mean, short(s.recipe), colors[s.recipe]) for s in ranked]
-    place_labels(axis, [*points, (*before, "before training", "#555555")])
+    place_labels(near, [point for point, inside in zip(points, crowd, strict=True) if inside])
+    place_labels(whole, [point for point, inside in zip(points, crowd, strict=True) if not inside])
     return figure
 
 
@@ -112,6 +126,7 @@ def place_labels(axis, points: list[tuple[float, float, str, str]], size: float 
             dx, dy = distance * cos(angle), distance * sin(angle)
             text = axis.annotate(
                 words, (x, y), (dx, dy), textcoords="offset points", fontsize=size, color=color,
+                path_effects=[withStroke(linewidth=2.5, foreground="white")],
                 ha="left" if dx > 1 else "right" if dx < -1 else "center", va="center",
                 arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.4, "shrinkB": 2} if distance > 10 else None,
             )  # fmt: skip
