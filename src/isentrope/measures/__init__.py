@@ -60,6 +60,7 @@ from isentrope.measures.information_lattice import (
     shannon_distance,
 )
 from isentrope.measures.information_matrix import InformationMatrix, mutual_information_matrix
+from isentrope.measures.maximum_entropy import MaximumEntropy, gibbs_distribution, maximum_entropy, nested_information
 from isentrope.measures.multiscale import coarse_grain, multiscale_entropy, multiscale_sample_entropy
 from isentrope.measures.ordinal import (
     amplitude_aware_permutation_entropy,
@@ -71,6 +72,13 @@ from isentrope.measures.partial_information import (
     PartialInformation,
     discrete_partial_information,
     partial_information,
+)
+from isentrope.measures.path_entropy import (
+    MaximumCaliber,
+    PathEnsemble,
+    information_loss,
+    maximum_caliber,
+    path_ensemble,
 )
 from isentrope.measures.regularity import approximate_entropy, fuzzy_entropy, sample_entropy
 from isentrope.measures.symbolic import dispersion_entropy, fluctuation_dispersion_entropy, slope_entropy
@@ -87,7 +95,10 @@ __all__ = [
     "Estimate",
     "Hjorth",
     "InformationMatrix",
+    "MaximumCaliber",
+    "MaximumEntropy",
     "PartialInformation",
+    "PathEnsemble",
     "Reconstruction",
     "ShuffleTest",
     "TextEntropies",
@@ -123,20 +134,26 @@ __all__ = [
     "entropy_rate",
     "fluctuation_dispersion_entropy",
     "fuzzy_entropy",
+    "gibbs_distribution",
     "hartley_entropy",
     "hellinger_distance",
     "higuchi_dimension",
     "hjorth_parameters",
+    "information_loss",
     "jensen_shannon_divergence",
     "katz_dimension",
     "kl_divergence",
     "lempel_ziv_complexity",
     "markov_entropy_rate",
+    "maximum_caliber",
+    "maximum_entropy",
     "min_entropy",
     "multiscale_entropy",
     "multiscale_sample_entropy",
     "mutual_information_matrix",
+    "nested_information",
     "partial_information",
+    "path_ensemble",
     "permutation_entropy",
     "perplexity",
     "petrosian_dimension",
