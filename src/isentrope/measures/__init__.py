@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from isentrope.measures.complexity import entropy_rate, lempel_ziv_complexity, markov_entropy_rate
 from isentrope.measures.continuous import differential_entropy
+from isentrope.measures.covariance import CovarianceAccumulator
 from isentrope.measures.deliveries import ConsolidatedEntropy, consolidated_entropy, structural_entropy
+from isentrope.measures.diffusion_operator import DiffusionOperator
 from isentrope.measures.discrete import block_entropy, conditional_block_entropy, discrete_entropy
 from isentrope.measures.discrete_information import (
     discrete_conditional_entropy,
@@ -60,8 +62,23 @@ from isentrope.measures.information_lattice import (
     shannon_distance,
 )
 from isentrope.measures.information_matrix import InformationMatrix, mutual_information_matrix
+from isentrope.measures.kernel_entropy import (
+    diffusion_matrix,
+    diffusion_spectral_entropy,
+    gaussian_kernel,
+    matrix_conditional_entropy,
+    matrix_joint_entropy,
+    matrix_mutual_information,
+    neighbour_bandwidth,
+)
+from isentrope.measures.matrix_free import matrix_entropy_from_products, trace_from_products
 from isentrope.measures.maximum_entropy import MaximumEntropy, gibbs_distribution, maximum_entropy, nested_information
-from isentrope.measures.multiscale import coarse_grain, multiscale_entropy, multiscale_sample_entropy
+from isentrope.measures.multiscale import (
+    coarse_grain,
+    multiscale_dispersion_entropy,
+    multiscale_entropy,
+    multiscale_sample_entropy,
+)
 from isentrope.measures.ordinal import (
     amplitude_aware_permutation_entropy,
     bubble_entropy,
@@ -81,6 +98,14 @@ from isentrope.measures.path_entropy import (
     path_ensemble,
 )
 from isentrope.measures.regularity import approximate_entropy, fuzzy_entropy, sample_entropy
+from isentrope.measures.spectral import (
+    coding_rate,
+    effective_rank,
+    matrix_renyi_entropy,
+    participation_ratio,
+    stable_rank,
+    von_neumann_entropy,
+)
 from isentrope.measures.symbolic import dispersion_entropy, fluctuation_dispersion_entropy, slope_entropy
 from isentrope.measures.text import CompressedSize, TextEntropies, compressed_size, text_entropies
 
@@ -92,6 +117,8 @@ _NEED_TORCH = {"TokenStatistics", "token_statistics", "token_statistics_from_log
 __all__ = [
     "CompressedSize",
     "ConsolidatedEntropy",
+    "CovarianceAccumulator",
+    "DiffusionOperator",
     "Estimate",
     "Hjorth",
     "InformationMatrix",
@@ -108,6 +135,7 @@ __all__ = [
     "block_entropy",
     "bubble_entropy",
     "coarse_grain",
+    "coding_rate",
     "collision_probability",
     "common_variable",
     "complementary_variable",
@@ -117,6 +145,8 @@ __all__ = [
     "cross_entropy",
     "detrended_fluctuation",
     "differential_entropy",
+    "diffusion_matrix",
+    "diffusion_spectral_entropy",
     "discrete_conditional_entropy",
     "discrete_conditional_mutual_information",
     "discrete_dual_total_correlation",
@@ -130,10 +160,12 @@ __all__ = [
     "discrete_total_correlation",
     "discrete_transfer_entropy",
     "dispersion_entropy",
+    "effective_rank",
     "entropy",
     "entropy_rate",
     "fluctuation_dispersion_entropy",
     "fuzzy_entropy",
+    "gaussian_kernel",
     "gibbs_distribution",
     "hartley_entropy",
     "hellinger_distance",
@@ -145,14 +177,22 @@ __all__ = [
     "kl_divergence",
     "lempel_ziv_complexity",
     "markov_entropy_rate",
+    "matrix_conditional_entropy",
+    "matrix_entropy_from_products",
+    "matrix_joint_entropy",
+    "matrix_mutual_information",
+    "matrix_renyi_entropy",
     "maximum_caliber",
     "maximum_entropy",
     "min_entropy",
+    "multiscale_dispersion_entropy",
     "multiscale_entropy",
     "multiscale_sample_entropy",
     "mutual_information_matrix",
+    "neighbour_bandwidth",
     "nested_information",
     "partial_information",
+    "participation_ratio",
     "path_ensemble",
     "permutation_entropy",
     "perplexity",
@@ -165,14 +205,17 @@ __all__ = [
     "shannon_distance",
     "slope_entropy",
     "spectral_entropy",
+    "stable_rank",
     "structural_entropy",
     "svd_entropy",
     "text_entropies",
     "token_statistics",
     "token_statistics_from_logits",
     "total_variation_distance",
+    "trace_from_products",
     "tsallis_entropy",
     "varentropy",
+    "von_neumann_entropy",
     "weighted_permutation_entropy",
 ]
 

@@ -20,8 +20,8 @@ from jaxtyping import Float
 from isentrope.measures._array import (
     ArrayLike,
     _as_array,
-    _tolerance,
     _to_numpy,
+    _tolerance,
     _values_are_known,
     check_order,
     stop_gradient,
