@@ -15,9 +15,10 @@ import numpy as np
 from array_api_compat import array_namespace, is_numpy_array, is_torch_array
 from jaxtyping import Bool, Real
 
+from isentrope.measures._array import Labelled
 from isentrope.measures.estimate import unit_of
 
-Series: TypeAlias = Real[Any, "..."] | Bool[Any, "..."] | list | tuple
+Series: TypeAlias = Real[Any, "..."] | Bool[Any, "..."] | list | tuple | Labelled
 
 _NAN_POLICIES = ("raise", "propagate", "omit")
 
@@ -97,11 +98,12 @@ def read_series(
 
     Without ``windows`` the measure has no windows to leave out, so missing samples cannot be omitted.
     """
-    array: Any = np.asarray(series) if isinstance(series, list | tuple) else series
+    array = _unlabelled(where, series)
     torch_given = is_torch_array(array)
     if not (is_numpy_array(array) or torch_given):
         raise TypeError(
-            f"{where}: series must be a NumPy array, a PyTorch tensor or a list, got {type(array).__name__}"
+            f"{where}: series must be a NumPy array, a PyTorch tensor, a labelled series or a list, "
+            f"got {type(array).__name__}"
         )
     array = array.detach() if torch_given and not gradient else array
     xp = array_namespace(array)
@@ -141,6 +143,17 @@ def read_series(
     if infinite:
         raise ValueError(f"{where}: {infinite} samples of series are infinite; nan_policy is about NaN alone")
     return _without_missing(Reading(rows, xp, shape, dtype), missing, omit=nan_policy == "omit")
+
+
+def _unlabelled(where: str, series: Any) -> Any:
+    if isinstance(series, list | tuple):
+        return np.asarray(series)
+    if is_torch_array(series) or not hasattr(series, "to_numpy"):
+        return series
+    if hasattr(series, "columns"):
+        # Its time runs down the rows, against the default axis.
+        raise TypeError(f"{where}: series must not be a table; give one of its columns, or its values and axis=0")
+    return np.asarray(series.to_numpy())
 
 
 def _without_missing(reading: Reading, missing: Any, *, omit: bool) -> Reading:

@@ -9,7 +9,6 @@ from math import log, nan, sqrt
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
-from scipy.special import gammaln
 
 from isentrope.measures._series import check_count
 from isentrope.measures._symbols import encode, relabel
@@ -51,7 +50,7 @@ def lempel_ziv_complexity(sequence: Samples, *, normalize: bool = False) -> floa
 
 
 def entropy_rate(
-    sequence: Samples, *, method: str = "context_tree", depth: int = 8, base: float | None = None
+    sequence: Samples, *, method: str = "context_tree", depth: int = 8, base: float | None = None, local: bool = False
 ) -> Estimate:
     r"""Entropy per symbol of a long sequence, by how well it can be predicted or compressed.
 
@@ -68,21 +67,22 @@ def entropy_rate(
     - ``"lz76"``: $c\ln n/n$ with c phrases, as in `lempel_ziv_complexity`; too high in short sequences.
     - ``"lz78"``: $c(\ln c+\ln K)/n$ with the c phrases of the parsing of 1978, the length of its code; too high.
 
-    The standard error comes with ``"match_length"`` alone, from the means of consecutive stretches of the sequence; it
-    leaves out the bias, which is larger. For the others it is NaN.
+    The standard error of ``"context_tree"`` and ``"match_length"`` comes from the means of consecutive stretches of the
+    sequence; it leaves out the bias, which for ``"match_length"`` is larger. For the others it is NaN.
 
     Args:
         sequence: n symbols: a string, bytes, an array or any sequence of hashable values.
         method: one of the names above.
         depth: longest context of ``"context_tree"``; the other methods have none.
         base: base of the logarithm; None for nats, 2 for bits.
+        local: also return the length of each symbol's code given the symbols before it; for ``"context_tree"`` alone.
 
     Returns:
         The entropy per symbol.
 
     Raises:
-        ValueError: if the sequence has fewer than 2 symbols (depth + 1 for ``"context_tree"``) or missing values, or
-            the method is unknown.
+        ValueError: if the sequence has fewer than 2 symbols (depth + 1 for ``"context_tree"``) or missing values, the
+            method is unknown, or it has no local values.
 
     References:
         Willems, Shtarkov and Tjalkens (1995), "The context-tree weighting method: basic properties", IEEE Transactions
@@ -105,9 +105,12 @@ def entropy_rate(
     least = depth + 1 if method == "context_tree" else 2
     if n < max(least, 2):
         raise ValueError(f"{where}: at least {max(least, 2)} symbols are needed for these settings (got {n})")
-    stderr = nan
+    if local and method != "context_tree":
+        raise ValueError(f"{where}: only method 'context_tree' has local values (got {method!r})")
+    stderr, lengths = nan, None
     if method == "context_tree":
-        value = _context_tree_code_length(codes, distinct, depth) / (n - depth)
+        lengths = _context_tree_code_lengths(codes, distinct, depth) / nats
+        value, stderr = float(lengths.mean()) * nats, sqrt(_batch_variance(lengths)) * nats
     elif method == "match_length":
         value, stderr = _match_length_rate(codes)
     else:
@@ -115,7 +118,7 @@ def entropy_rate(
 
         phrases = exhaustive_phrases(codes) if method == "lz76" else incremental_phrases(codes)
         value = phrases * (log(n) if method == "lz76" else log(phrases) + log(distinct)) / n
-    return Estimate(value / nats, stderr / nats, unit=unit, method=method, n=n)
+    return Estimate(value / nats, stderr / nats, unit=unit, method=method, n=n, local=lengths if local else None)
 
 
 def markov_entropy_rate(
@@ -176,28 +179,19 @@ def _match_length_rate(codes: np.ndarray) -> tuple[float, float]:
     return value, value**2 * sqrt(_batch_variance(local))
 
 
-def _context_tree_code_length(codes: np.ndarray, distinct: int, depth: int) -> float:
-    """Minus the logarithm of the weighted probability of all symbols after the first ``depth``, given these."""
+def _context_tree_code_lengths(codes: np.ndarray, distinct: int, depth: int) -> np.ndarray:
+    """Length of the code of each symbol after the first ``depth``, given those before it, in nats."""
+    from isentrope.measures._context_tree import code_lengths
+
     n = len(codes)
     symbols = codes[depth:]
     contexts = np.zeros(n - depth, np.int64)
-    levels = [(contexts, np.zeros(1, np.int64))]  # contexts at each symbol, and the parent of each context
-    for back in range(1, depth + 1):
-        longer, counts = relabel(contexts * distinct + codes[depth - back : n - back])
-        parents = np.empty(len(counts), np.int64)
-        parents[longer] = contexts
-        levels.append((longer, parents))
-        contexts = longer
-    below = None
-    for contexts, parents in reversed(levels):
-        own = _krichevsky_trofimov(contexts, symbols, len(parents), distinct)
-        weighted = own if below is None else np.logaddexp(own, below) - log(2)
-        below = np.bincount(parents, weighted)
-    return -float(weighted[0])
-
-
-def _krichevsky_trofimov(contexts: np.ndarray, symbols: np.ndarray, number: int, distinct: int) -> np.ndarray:
-    """Logarithm of the probability of the symbols after each context."""
-    pairs, counts = np.unique(contexts * distinct + symbols, return_counts=True)
-    seen = np.bincount(pairs // distinct, gammaln(counts + 0.5) - gammaln(0.5), number)
-    return seen + gammaln(distinct / 2) - gammaln(np.bincount(contexts, minlength=number) + distinct / 2)
+    nodes, pairs = np.empty((2, depth + 1, n - depth), np.int32)
+    number_of_nodes = number_of_pairs = 0
+    for back in range(depth + 1):
+        if back > 0:
+            contexts, _ = relabel(contexts * distinct + codes[depth - back : n - back])
+        followed, counts = relabel(contexts * distinct + symbols)
+        nodes[back], pairs[back] = contexts + number_of_nodes, followed + number_of_pairs
+        number_of_nodes, number_of_pairs = int(nodes[back].max()) + 1, number_of_pairs + len(counts)
+    return code_lengths(nodes, pairs, number_of_nodes, number_of_pairs, distinct)

@@ -19,6 +19,7 @@ from isentrope.measures._series import (
     check_count,
     check_scale,
     counted,
+    frequencies,
     lagged,
     pattern_entropy,
     read_series,
@@ -76,7 +77,7 @@ def dispersion_entropy(
     """
     where = "dispersion_entropy"
     reading, nats = _read(where, series, order, classes, classes**order, delay, normalize, base, axis, nan_policy)
-    words = _words(lagged(_classes(reading, classes), order, delay), classes)
+    words = _words(lagged(_classes(reading, reading.moments(), classes), order, delay), classes)
     return _entropy(reading, words, classes**order, order, delay, log(classes**order) if normalize else nats)
 
 
@@ -129,7 +130,7 @@ def fluctuation_dispersion_entropy(
     check_count(where, "classes", classes, 2)
     number = (2 * classes - 1) ** (order - 1)
     reading, nats = _read(where, series, order, classes, number, delay, normalize, base, axis, nan_policy)
-    symbols = lagged(_classes(reading, classes), order, delay)
+    symbols = lagged(_classes(reading, reading.moments(), classes), order, delay)
     steps = [later - earlier + (classes - 1) for earlier, later in pairwise(symbols)]
     words = _words(steps, 2 * classes - 1)
     return _entropy(reading, words, number, order, delay, log(number) if normalize else nats)
@@ -209,13 +210,25 @@ def _read(
     axis: int,
     nan_policy: str,
 ) -> tuple[Reading, float]:
+    check_words(where, order, classes, delay, words)
+    nats = check_scale(where, base, normalize)
+    return read_series(where, series, axis, least=(order - 1) * delay + 1, nan_policy=nan_policy), nats
+
+
+def check_words(where: str, order: int, classes: int, delay: int, words: int) -> None:
+    """Refuse settings out of range, and more words than any series fills."""
     check_count(where, "order", order, 1)
     check_count(where, "classes", classes, 2)
     check_count(where, "delay", delay, 1)
     if words > _WORDS:
         raise ValueError(f"{where}: these settings make {words} words; choose a smaller order or fewer classes")
-    nats = check_scale(where, base, normalize)
-    return read_series(where, series, axis, least=(order - 1) * delay + 1, nan_policy=nan_policy), nats
+
+
+def word_shares(reading: Reading, moments: tuple[Any, Any], order: int, classes: int, delay: int) -> Any:
+    """Shares of the dispersion patterns, ``[rows, classes**order]``, by given means and deviations; 0 without windows."""
+    words = _words(lagged(_classes(reading, moments, classes), order, delay), classes)
+    weights = counted(None, reading.whole(order, delay), reading.xp)
+    return reading.xp.concat(frequencies(words, classes**order, weights, reading.xp))
 
 
 def _entropy(reading: Reading, words: Any, number: int, order: int, delay: int, scale: float) -> Any:
@@ -223,9 +236,9 @@ def _entropy(reading: Reading, words: Any, number: int, order: int, delay: int, 
     return reading.finish(pattern_entropy(words, number, counted(None, whole, xp), xp) / scale, whole)
 
 
-def _classes(reading: Reading, classes: int) -> Any:
-    """Symbols 0..c-1 of values that a normal law with their mean and deviation would fill alike."""
-    xp, (mean, deviation) = reading.xp, reading.moments()
+def _classes(reading: Reading, moments: tuple[Any, Any], classes: int) -> Any:
+    """Symbols 0..c-1 of values that a normal law with this mean and deviation would fill alike."""
+    xp, (mean, deviation) = reading.xp, moments
     scaled = (reading.rows - mean) / xp.where(deviation > 0, deviation, xp.ones_like(deviation))
     share = _normal_distribution(xp.where(deviation > 0, scaled, xp.zeros_like(scaled)))
     return xp.astype(xp.clip(xp.ceil(classes * share), 1, classes), xp.int64) - 1
