@@ -12,13 +12,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from isentrope.measures import (
+    alpha_divergence,
+    bhattacharyya_distance,
+    chi_squared_divergence,
     cross_entropy,
     entropy,
+    generalized_jensen_shannon_divergence,
     hellinger_distance,
     jensen_shannon_divergence,
     kl_divergence,
     renyi_divergence,
     total_variation_distance,
+    tsallis_divergence,
 )
 
 ORDERS = [0, 0.3, 0.95, 1 - 1e-7, 1, 1 + 1e-7, 1.05, 2, 7.5, inf]
@@ -35,7 +40,15 @@ ALL = {
     "jensen_shannon_divergence 0.2": partial(jensen_shannon_divergence, weights=(0.2, 0.8)),
     "hellinger_distance": hellinger_distance,
     "total_variation_distance": total_variation_distance,
+    "tsallis_divergence 0.5": partial(tsallis_divergence, alpha=0.5),
+    "tsallis_divergence 0.97": partial(tsallis_divergence, alpha=0.97),
+    "tsallis_divergence 3": partial(tsallis_divergence, alpha=3),
+    "alpha_divergence -1": partial(alpha_divergence, alpha=-1),
+    "alpha_divergence 0.03": partial(alpha_divergence, alpha=0.03),
+    "chi_squared_divergence": chi_squared_divergence,
+    "bhattacharyya_distance": bhattacharyya_distance,
 }
+WITHOUT_UNIT = {name for name in ALL if name.split("_")[0] in ("hellinger", "total", "tsallis", "alpha", "chi")}
 every = pytest.mark.parametrize("function", ALL.values(), ids=ALL.keys())
 
 
@@ -139,7 +152,8 @@ def test_processing_the_data_does_not_increase_divergence(pair):
 
 @every
 def test_independent_pairs_add_up(function):
-    if function in (hellinger_distance, total_variation_distance) or "jensen" in str(function):
+    name = next(name for name, candidate in ALL.items() if candidate is function)
+    if name in WITHOUT_UNIT or "jensen" in name:
         return
     (p, q), (r, s) = random_pair(5, seed=1), random_pair(4, seed=2)
     joint = float(function(np.outer(p, r).reshape(-1), np.outer(q, s).reshape(-1)))
@@ -182,8 +196,12 @@ def test_logits_far_apart_do_not_overflow():
     assert float(jensen_shannon_divergence(p_logits=p, q_logits=q)) == pytest.approx(log(2))
     a = torch.tensor([0.0, -1e4, -inf], requires_grad=True)
     b = torch.tensor([-1e4, 0.0, -inf], requires_grad=True)
-    for function in ALL.values():
-        for gradient in torch.autograd.grad(function(p_logits=a, q_logits=b), (a, b)):
+    for name, function in ALL.items():
+        value = function(p_logits=a, q_logits=b)
+        if torch.isinf(value):  # the ratio exp(10^4), or its square, exceeds all numbers
+            assert name in WITHOUT_UNIT
+            continue
+        for gradient in torch.autograd.grad(value, (a, b)):
             assert torch.isfinite(gradient).all()
 
 
@@ -224,7 +242,7 @@ def test_gradients_are_finite_at_zeros(function):
 @every
 def test_base_is_the_unit(function):
     p, q = random_pair(6)
-    if function in (hellinger_distance, total_variation_distance):
+    if next(name for name, candidate in ALL.items() if candidate is function) in WITHOUT_UNIT:
         with pytest.raises(TypeError, match="base"):
             function(p, q, base=2)
         return
@@ -254,3 +272,87 @@ def test_misuse_is_named(function):
 def test_weights_must_be_two_probabilities(weights):
     with pytest.raises(ValueError, match="weights must be two positive numbers with sum 1"):
         jensen_shannon_divergence([1.0], [1.0], weights=weights)
+
+
+@given(pairs())
+def test_power_divergences_are_one_family(pair):
+    p, q = pair
+    for alpha in (0, 0.3, 0.95, 1, 1.05, 2.5):
+        tsallis, renyi = (float(f(p, q, alpha=alpha)) for f in (tsallis_divergence, renyi_divergence))
+        expected = renyi if alpha == 1 else np.expm1((alpha - 1) * renyi) / (alpha - 1)
+        assert tsallis == pytest.approx(expected, rel=1e-7, abs=1e-10)
+        if alpha:
+            assert float(alpha_divergence(p, q, alpha=alpha)) == pytest.approx(tsallis / alpha, rel=1e-9, abs=1e-12)
+        exchanged = float(alpha_divergence(q, p, alpha=1 - alpha))
+        assert float(alpha_divergence(p, q, alpha=alpha)) == pytest.approx(exchanged, rel=1e-9, abs=1e-12)
+    assert float(alpha_divergence(p, q, alpha=0)) == float(kl_divergence(q, p))
+    chi_squared, squared_hellinger = float(chi_squared_divergence(p, q)), float(hellinger_distance(p, q)) ** 2
+    assert float(tsallis_divergence(p, q, alpha=2)) == pytest.approx(chi_squared, rel=1e-9, abs=1e-12)
+    assert float(alpha_divergence(p, q, alpha=2)) == pytest.approx(chi_squared / 2, rel=1e-9, abs=1e-12)
+    assert float(alpha_divergence(p, q, alpha=-1)) == pytest.approx(
+        float(chi_squared_divergence(q, p)) / 2, rel=1e-9, abs=1e-12
+    )
+    assert float(alpha_divergence(p, q, alpha=0.5)) == pytest.approx(4 * squared_hellinger, abs=1e-12)
+    half = float(renyi_divergence(p, q, alpha=0.5))
+    assert float(bhattacharyya_distance(p, q)) == pytest.approx(half / 2, abs=1e-12)
+    assert float(kl_divergence(p, q)) <= np.log1p(chi_squared) + 1e-12
+
+
+@given(pairs())
+def test_chi_squared_against_its_definition(pair):
+    p, q = pair
+    kept = q > 0
+    expected = inf if p[~kept].any() else ((p - q)[kept] ** 2 / q[kept]).sum()
+    assert float(chi_squared_divergence(p, q)) == pytest.approx(expected, rel=1e-9, abs=1e-14)
+
+
+def test_a_small_chi_squared_keeps_its_digits():
+    p = np.array([0.3, 0.7])
+    assert float(chi_squared_divergence(p + np.array([1e-9, -1e-9]), p)) == pytest.approx(1e-18 / 0.21, rel=1e-6)
+
+
+def test_tsallis_divergence_of_independent_pairs():
+    (p, q), (r, s) = random_pair(5, seed=1), random_pair(4, seed=2)
+    for alpha in (0.5, 2, 3):
+        left, right = float(tsallis_divergence(p, q, alpha=alpha)), float(tsallis_divergence(r, s, alpha=alpha))
+        joint = float(tsallis_divergence(np.outer(p, r).reshape(-1), np.outer(q, s).reshape(-1), alpha=alpha))
+        assert joint == pytest.approx(left + right + (alpha - 1) * left * right)
+
+
+def test_jensen_shannon_of_many_distributions():
+    p = np.random.default_rng(0).dirichlet(np.ones(6), size=(4, 3))
+    weights = np.array([0.1, 0.2, 0.3, 0.4])
+    gained = entropy(np.tensordot(weights, p, 1)) - np.tensordot(weights, entropy(p), 1)
+    value = generalized_jensen_shannon_divergence(p, weights=weights.tolist())
+    np.testing.assert_allclose(value, gained, rtol=1e-10)
+    assert (value <= float(entropy(weights))).all()
+    moved = np.moveaxis(p, (0, 2), (2, 1))
+    np.testing.assert_allclose(
+        generalized_jensen_shannon_divergence(moved, weights=weights.tolist(), among=2, axis=1), value
+    )
+    np.testing.assert_allclose(
+        generalized_jensen_shannon_divergence(logits=torch.tensor(np.log(p)), weights=weights.tolist()).numpy(), value
+    )
+    two = generalized_jensen_shannon_divergence(p[:2], weights=(0.2, 0.8))
+    np.testing.assert_allclose(two, jensen_shannon_divergence(p[0], p[1], weights=(0.2, 0.8)))
+    without = generalized_jensen_shannon_divergence(np.eye(3), weights=(0.5, 0.5, 0.0))
+    assert float(without) == pytest.approx(log(2))
+    logits = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: generalized_jensen_shannon_divergence(logits=z), (logits,))
+
+
+def test_misuse_of_the_new_arguments_is_named():
+    p = np.array([0.5, 0.5])
+    with pytest.raises(ValueError, match="tsallis_divergence: alpha must be finite"):
+        tsallis_divergence(p, p, alpha=inf)
+    with pytest.raises(ValueError, match="tsallis_divergence: alpha must be at least 0"):
+        tsallis_divergence(p, p, alpha=-1)
+    with pytest.raises(ValueError, match="alpha_divergence: alpha must be finite"):
+        alpha_divergence(p, p, alpha=float("nan"))
+    for weights in ((0.5,), (0.7, 0.7), (1.5, -0.5)):
+        with pytest.raises(ValueError, match="weights must be 2 numbers"):
+            generalized_jensen_shannon_divergence(np.eye(2), weights=weights)
+    with pytest.raises(ValueError, match="among and axis must differ"):
+        generalized_jensen_shannon_divergence(np.eye(2), among=-1)
+    with pytest.raises(ValueError, match="among must be an axis of the 2 of p"):
+        generalized_jensen_shannon_divergence(np.eye(2), among=2)

@@ -144,7 +144,7 @@ def test_gradient_at_equal_eigenvalues_agrees_with_the_closed_form():
     value = von_neumann_entropy(matrix)
     value.backward()
     eigenvalues, frame = np.linalg.eigh(matrix.detach().numpy())
-    expected = -(frame * (np.log(eigenvalues) + float(value))) @ frame.T
+    expected = -(frame * (np.log(eigenvalues) + value.item())) @ frame.T
     np.testing.assert_allclose(matrix.grad.numpy(), expected, atol=1e-12)
 
 
@@ -180,10 +180,11 @@ def test_covariance_in_batches_is_that_of_all():
     left.merge(right)
     assert left.n == 1000
     np.testing.assert_allclose(left.mean, data.mean(0), rtol=1e-14)
-    np.testing.assert_allclose(left.covariance(), np.cov(data.T, bias=True), rtol=1e-7, atol=1e-12)
+    # To the rounding of samples of size 1e6; without subtraction of the mean first it would be 1e-4.
+    np.testing.assert_allclose(left.covariance(), np.cov(data.T, bias=True), rtol=0, atol=1e-9)
     np.testing.assert_allclose(left.covariance(center=False), data.T @ data / 1000, rtol=1e-12)
     whole = float(effective_rank(data - data.mean(0), power=2))
-    assert float(np.exp(von_neumann_entropy(left.covariance()))) == pytest.approx(whole, rel=1e-7)
+    assert float(np.exp(von_neumann_entropy(left.covariance()))) == pytest.approx(whole, rel=1e-8)
 
 
 def test_covariance_of_tensors_stays_with_them():
@@ -218,8 +219,6 @@ def test_misuse_is_named():
         matrix_renyi_entropy(np.eye(2), alpha=-1)
     with pytest.raises(ValueError, match="power must be positive"):
         effective_rank(np.eye(2), power=0)
-    with pytest.raises(TypeError, match="real floating"):
-        effective_rank(np.eye(2, dtype=int))
     with pytest.raises(ValueError, match="squared_distortion must be positive"):
         coding_rate(np.eye(2), squared_distortion=0)
     with pytest.raises(ValueError, match="weights must not be negative"):

@@ -27,6 +27,7 @@ from isentrope.measures.discrete_information import (
 )
 from isentrope.measures.divergences import (
     cross_entropy,
+    generalized_jensen_shannon_divergence,
     hellinger_distance,
     jensen_shannon_divergence,
     kl_divergence,
@@ -53,6 +54,14 @@ from isentrope.measures.fractal import (
     petrosian_dimension,
 )
 from isentrope.measures.frequency import spectral_entropy, svd_entropy
+from isentrope.measures.gaussian_divergences import (
+    gaussian_bhattacharyya_distance,
+    gaussian_hellinger_distance,
+    gaussian_jeffreys_divergence,
+    gaussian_kl_divergence,
+    gaussian_renyi_divergence,
+    gaussian_wasserstein_distance,
+)
 from isentrope.measures.information_lattice import (
     Reconstruction,
     common_variable,
@@ -97,6 +106,12 @@ from isentrope.measures.path_entropy import (
     maximum_caliber,
     path_ensemble,
 )
+from isentrope.measures.power_divergences import (
+    alpha_divergence,
+    bhattacharyya_distance,
+    chi_squared_divergence,
+    tsallis_divergence,
+)
 from isentrope.measures.regularity import approximate_entropy, fuzzy_entropy, sample_entropy
 from isentrope.measures.spectral import (
     coding_rate,
@@ -130,10 +145,13 @@ __all__ = [
     "ShuffleTest",
     "TextEntropies",
     "TokenStatistics",
+    "alpha_divergence",
     "amplitude_aware_permutation_entropy",
     "approximate_entropy",
+    "bhattacharyya_distance",
     "block_entropy",
     "bubble_entropy",
+    "chi_squared_divergence",
     "coarse_grain",
     "coding_rate",
     "collision_probability",
@@ -165,7 +183,14 @@ __all__ = [
     "entropy_rate",
     "fluctuation_dispersion_entropy",
     "fuzzy_entropy",
+    "gaussian_bhattacharyya_distance",
+    "gaussian_hellinger_distance",
+    "gaussian_jeffreys_divergence",
     "gaussian_kernel",
+    "gaussian_kl_divergence",
+    "gaussian_renyi_divergence",
+    "gaussian_wasserstein_distance",
+    "generalized_jensen_shannon_divergence",
     "gibbs_distribution",
     "hartley_entropy",
     "hellinger_distance",
@@ -213,6 +238,7 @@ __all__ = [
     "token_statistics_from_logits",
     "total_variation_distance",
     "trace_from_products",
+    "tsallis_divergence",
     "tsallis_entropy",
     "varentropy",
     "von_neumann_entropy",

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from math import inf, isclose
 from typing import Any
 
+from array_api_compat import device
 from jaxtyping import Float
 
 from isentrope.measures._array import (
@@ -163,9 +164,7 @@ def renyi_divergence(
     xp = reading.xp
     if alpha == 1:
         return reading.finish(_kl(left, right, reading) / nats)
-    common = left.support if right.support is None else right.support
-    if left.support is not None and right.support is not None:
-        common = left.support & right.support
+    common = _common_support(left, right)
     log_ratio = on_support(common, left.log_p - right.log_p, 0.0, xp)
     if alpha == inf:
         value = xp.max(on_support(common, log_ratio, -inf, xp), axis=reading.axis)
@@ -175,10 +174,7 @@ def renyi_divergence(
             # Where the sum is close to 1, its excess over 1 keeps the digits that the division by α - 1 brings up.
             close = xp.abs(stop_gradient(log_sum)) < 0.4
             change = (alpha - 1) * xp.where(xp.expand_dims(close, axis=reading.axis), log_ratio, 0.0)
-            terms = weighted_excess(left.p, left.log_p, change, xp)
-            if common is not None:
-                terms = xp.where(common, terms, -left.p)
-            excess = xp.sum(terms, axis=reading.axis)
+            excess = _power_excess(left, change, common, reading)
             log_sum = xp.where(close, xp.log1p(xp.where(close, excess, 0.0)), log_sum)
         value = log_sum / (alpha - 1)
     if alpha > 1:
@@ -240,6 +236,71 @@ def jensen_shannon_divergence(
     log_mixture = xp.log(xp.where(mixture > 0, mixture, 1.0))
     terms = weights[0] * left.p * (left.log_p - log_mixture) + weights[1] * right.p * (right.log_p - log_mixture)
     return reading.finish(xp.sum(terms, axis=reading.axis) / nats)
+
+
+def generalized_jensen_shannon_divergence(
+    p: ArrayLike | None = None,
+    *,
+    weights: Sequence[float] | None = None,
+    logits: ArrayLike | None = None,
+    among: int = 0,
+    axis: int = -1,
+    base: float | None = None,
+    normalize: bool = False,
+) -> Float[Any, "..."]:
+    r"""Jensen-Shannon divergence of many distributions: how far they are from one another.
+
+    .. math:: H\Bigl(\sum_j w_j p_j\Bigr) - \sum_j w_j H(p_j) = \sum_j w_j D_{\mathrm{KL}}(p_j \,\|\, m), \qquad
+        m = \textstyle\sum_j w_j p_j
+
+    The information that an outcome gives about which distribution it came from, at most the entropy of the weights.
+
+    Args:
+        p: Probabilities of the distributions, which sum to 1 along ``axis``.
+        weights: Prior probabilities of the distributions, not negative, with sum 1; None for equal ones.
+        logits: Unnormalised log-probabilities, instead of ``p``.
+        among: Axis of the distributions.
+        axis: Axis of the outcomes.
+        base: Base of the logarithm; None for nats, 2 for bits.
+        normalize: Divide probabilities by their sums instead of requiring 1.
+
+    Returns:
+        Divergences, without ``among`` and ``axis``, in the unit of ``base``.
+
+    Raises:
+        TypeError: As `entropy` does.
+        ValueError: As `entropy` does, or if ``among`` is out of range or the axis of the outcomes, or ``weights`` are not as
+            many numbers as distributions, not negative and with sum 1.
+
+    References:
+        J. Lin, Divergence measures based on the Shannon entropy, 1991.
+
+    Examples:
+        >>> import numpy as np
+        >>> float(generalized_jensen_shannon_divergence(np.eye(4), base=2))  # four disjoint distributions
+        2.0
+    """
+    name = "generalized_jensen_shannon_divergence"
+    nats, _ = unit_of(base, name)
+    reading = read(name, axis=axis, normalize=normalize, p=(p, logits))
+    (given,) = reading.distributions
+    xp, dimensions = reading.xp, given.p.ndim
+    if isinstance(among, bool) or not isinstance(among, int) or not -dimensions <= among < dimensions:
+        raise ValueError(f"{name}: among must be an axis of the {dimensions} of p, got {among!r}")
+    among = among % dimensions - dimensions
+    if among == reading.axis:
+        raise ValueError(f"{name}: among and axis must differ, both are axis {among}")
+    count = given.p.shape[among]
+    weights = [1 / count] * count if weights is None else list(weights)
+    if len(weights) != count or not min(weights) >= 0 or not isclose(sum(weights), 1, abs_tol=1e-9):
+        raise ValueError(f"{name}: weights must be {count} numbers, not negative, with sum 1, got {tuple(weights)}")
+    shape = [count if position == among else 1 for position in range(-dimensions, 0)]
+    prior = xp.reshape(xp.asarray(weights, dtype=given.p.dtype, device=device(given.p)), tuple(shape))
+    mixture = xp.sum(prior * given.p, axis=among, keepdims=True)
+    log_mixture = xp.log(xp.where(mixture > 0, mixture, 1.0))
+    # Where a weight is 0, the mixture may lack what the distribution has.
+    terms = xp.where(prior > 0, prior * given.p * (given.log_p - log_mixture), 0.0)
+    return reading.finish(xp.sum(terms, axis=(among, reading.axis)) / nats)
 
 
 def hellinger_distance(
@@ -319,6 +380,18 @@ def total_variation_distance(
     reading = read("total_variation_distance", axis=axis, normalize=normalize, p=(p, p_logits), q=(q, q_logits))
     left, right = reading.distributions
     return reading.finish(reading.xp.sum(reading.xp.abs(left.p - right.p), axis=reading.axis) / 2)
+
+
+def _common_support(left: Distribution, right: Distribution) -> Any:
+    if left.support is None or right.support is None:
+        return left.support if right.support is None else right.support
+    return left.support & right.support
+
+
+def _power_excess(left: Distribution, change: Any, common: Any, reading: Reading) -> Any:
+    """``Σ p^a q^(1-a) - 1`` for ``change = (a - 1) log(p / q)``, without loss of digits where the sum is close to 1."""
+    terms = weighted_excess(left.p, left.log_p, change, reading.xp)
+    return reading.xp.sum(terms if common is None else reading.xp.where(common, terms, -left.p), axis=reading.axis)
 
 
 def _kl(left: Distribution, right: Distribution, reading: Reading) -> Any:

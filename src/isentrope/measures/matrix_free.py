@@ -33,10 +33,6 @@ class _Traces(NamedTuple):
     basis: Float[np.ndarray, "functions"]
     probes: Float[np.ndarray, "functions probes"]
 
-    @property
-    def mean(self) -> np.ndarray:
-        return self.basis + self.probes.mean(axis=1)
-
 
 class _Krylov(NamedTuple):
     """Block tridiagonal matrix ``T`` of a Krylov space, and the start block in its first basis vectors."""
@@ -214,10 +210,10 @@ def _combined(
     slope: Callable[[np.ndarray], np.ndarray],
 ) -> tuple[float, float]:
     """A function of traces, and the scatter that the probes give it; the last trace is that of the operator itself."""
-    probes, mean = traces.probes, traces.mean
-    n_probes = probes.shape[1]
+    probes, n_probes = traces.probes, traces.probes.shape[1]
     if n_probes == 0:
         return float(value(traces.basis[:-1])), 0.0
+    mean = traces.basis + probes.mean(axis=1)
     control = probes[-1] - probes[-1].mean()
     variance = float(control @ control)
     if known is None or variance == 0:
@@ -252,27 +248,27 @@ def _traces(
     n = int(shape[0])
     operator = stop_gradient(operator)
     like = _like(operator)
+    tolerance = _ROUNDING[str(like.dtype).rpartition(".")[2]]
     generator = np.random.default_rng(rng)
 
-    def summed(eigenvalues: np.ndarray) -> np.ndarray:
-        if positive:
-            largest, tolerance = eigenvalues.max(), _ROUNDING[str(like.dtype).rpartition(".")[2]]
-            if eigenvalues.min() < -tolerance * abs(largest) or largest <= 0:
-                raise ValueError(
-                    f"{name}: operator must be positive semi-definite and not 0, its eigenvalues reach from "
-                    f"{eigenvalues.min():.6g} to {largest:.6g}"
-                )
+    def summed(eigenvalues: np.ndarray, largest: float) -> np.ndarray:
+        if positive and not eigenvalues.min() >= -tolerance * largest < 0:
+            raise ValueError(
+                f"{name}: operator must be positive semi-definite and not 0, its eigenvalues reach from "
+                f"{eigenvalues.min():.6g} to {largest:.6g}"
+            )
         return np.concatenate([functions(eigenvalues), eigenvalues[None]])
 
     if n <= 2 * max(block_size * (depth + _EXTRA_STEPS), n_probes * n_steps):
         eigenvalues = np.linalg.eigvalsh(_dense(name, operator, n, like))
-        totals = summed(eigenvalues).sum(axis=1)
+        totals = summed(eigenvalues, eigenvalues.max()).sum(axis=1)
         return None, [_Traces(totals, np.zeros((len(totals), 0)))]
     if trace is None and callable(getattr(operator, "trace", None)):
         trace = float(operator.trace())
     if trace is not None and not isfinite(trace):
         raise ValueError(f"{name}: trace must be finite, got {trace!r}")
-    basis, first = _block_lanczos(name, operator, _signs(generator, n, block_size, like), depth + _EXTRA_STEPS)
+    signs = _signs(generator, n, block_size, like)
+    basis, first = _block_lanczos(name, operator, signs, depth + _EXTRA_STEPS, check=True)
     basis = basis[:, : block_size * depth]
     probes = _signs(generator, n, n_probes, like)
     probes = probes - basis @ (basis.T @ probes)
@@ -280,14 +276,15 @@ def _traces(
     levels = []
     for left_out in (0, 1):
         eigenvalues, vectors = first.quadrature(depth + _EXTRA_STEPS - left_out)
-        head = summed(eigenvalues) @ (vectors[: block_size * depth] ** 2).sum(axis=0)
+        largest = eigenvalues.max()
+        head = summed(eigenvalues, largest) @ (vectors[: block_size * depth] ** 2).sum(axis=0)
         eigenvalues, vectors = second.quadrature(n_steps - left_out)
-        rest = summed(eigenvalues) @ (vectors[:n_probes].T @ second.start) ** 2
+        rest = summed(eigenvalues, largest) @ (vectors[:n_probes].T @ second.start) ** 2
         levels.append(_Traces(head, rest))
     return trace, levels
 
 
-def _block_lanczos(name: str, operator: Any, start: Any, steps: int) -> tuple[Any, _Krylov]:
+def _block_lanczos(name: str, operator: Any, start: Any, steps: int, check: bool = False) -> tuple[Any, _Krylov]:
     """Orthonormal basis of the Krylov space of a block, orthogonalised in full, and the operator in it."""
     xp = array_namespace(start)
     n, width = start.shape
@@ -301,7 +298,7 @@ def _block_lanczos(name: str, operator: Any, start: Any, steps: int) -> tuple[An
         product = operator @ block
         column = basis[:, :upto].T @ product
         projected[:upto, here] = _to_numpy(column)
-        if step == 0:
+        if check and step == 0:
             _check_symmetric(name, projected[here, here])
         projected[here, :upto] = projected[:upto, here].T
         if step + 1 < steps:
