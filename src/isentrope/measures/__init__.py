@@ -88,6 +88,7 @@ from isentrope.measures.multiscale import (
     multiscale_entropy,
     multiscale_sample_entropy,
 )
+from isentrope.measures.mutual_information import conditional_mutual_information, mutual_information
 from isentrope.measures.ordinal import (
     amplitude_aware_permutation_entropy,
     bubble_entropy,
@@ -123,6 +124,7 @@ from isentrope.measures.spectral import (
 )
 from isentrope.measures.symbolic import dispersion_entropy, fluctuation_dispersion_entropy, slope_entropy
 from isentrope.measures.text import CompressedSize, TextEntropies, compressed_size, text_entropies
+from isentrope.measures.transfer import transfer_entropy
 
 if TYPE_CHECKING:
     from isentrope.measures.tokens import TokenStatistics, token_statistics, token_statistics_from_logits
@@ -159,6 +161,7 @@ __all__ = [
     "complementary_variable",
     "compressed_size",
     "conditional_block_entropy",
+    "conditional_mutual_information",
     "consolidated_entropy",
     "cross_entropy",
     "detrended_fluctuation",
@@ -213,6 +216,7 @@ __all__ = [
     "multiscale_dispersion_entropy",
     "multiscale_entropy",
     "multiscale_sample_entropy",
+    "mutual_information",
     "mutual_information_matrix",
     "neighbour_bandwidth",
     "nested_information",
@@ -238,6 +242,7 @@ __all__ = [
     "token_statistics_from_logits",
     "total_variation_distance",
     "trace_from_products",
+    "transfer_entropy",
     "tsallis_divergence",
     "tsallis_entropy",
     "varentropy",

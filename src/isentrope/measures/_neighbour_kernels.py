@@ -335,3 +335,18 @@ def count_sorted(values, order, radii, counts):
             else:
                 above = middle - 1
         counts[index] = below - lower + 1
+
+
+@njit(cache=True, nogil=True)
+@no_type_check
+def substitutes(neighbours, available, keys, sequence):
+    """For each row one of its neighbours that no row before it in the sequence has taken, else the last one tried."""
+    taken = np.zeros(len(neighbours), np.bool_)
+    chosen = np.arange(len(neighbours))
+    for row in sequence:
+        for candidate in np.argsort(keys[row, : available[row]]):
+            chosen[row] = neighbours[row, candidate]
+            if not taken[chosen[row]]:
+                break
+        taken[chosen[row]] = True
+    return chosen
