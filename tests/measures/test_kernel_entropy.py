@@ -11,6 +11,7 @@ from isentrope.measures import (
     DiffusionOperator,
     diffusion_matrix,
     diffusion_spectral_entropy,
+    diffusion_spectral_mutual_information,
     gaussian_kernel,
     matrix_conditional_entropy,
     matrix_entropy_from_products,
@@ -251,3 +252,25 @@ def test_misuse_is_named():
         matrix_entropy_from_products(np.diag([1.0, -1.0]))
     with pytest.raises(ValueError, match="alpha must be positive"):
         matrix_entropy_from_products(np.eye(3), alpha=0)
+
+
+def test_mutual_information_with_groups():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["a", "b", "c"], 30)
+    apart = 100.0 * np.repeat(np.eye(3), 30, axis=0)
+    found = diffusion_spectral_mutual_information(apart, labels, bandwidth=1.0, rng=0, base=2)
+    # Each group is one mode, however many of its points a subset holds.
+    assert found.value == pytest.approx(log2(3), abs=1e-9)
+    points = normal(90, 2)
+    independent = diffusion_spectral_mutual_information(points, labels, rng=0)
+    assert abs(independent) < 0.2
+    assert independent.test(19, rng=1).pvalue > 0.05
+    dependent = diffusion_spectral_mutual_information(points + 3 * (labels == "a")[:, None], labels, rng=0)
+    assert dependent.test(19, rng=1).pvalue == 0.05
+    order = rng.permutation(90)
+    again = diffusion_spectral_mutual_information(apart[order], labels[order], bandwidth=1.0, rng=0, base=2)
+    assert again.value == pytest.approx(found.value, abs=1e-9)
+    with pytest.raises(ValueError, match="groups must be a label for each of the 90 points"):
+        diffusion_spectral_mutual_information(points, labels[:-1])
+    with pytest.raises(ValueError, match="n_subsets must be an integer of at least 2"):
+        diffusion_spectral_mutual_information(points, labels, n_subsets=1)

@@ -11,6 +11,7 @@ from isentrope.measures.complexity import entropy_rate, lempel_ziv_complexity, m
 from isentrope.measures.continuous import differential_entropy
 from isentrope.measures.covariance import CovarianceAccumulator
 from isentrope.measures.deliveries import ConsolidatedEntropy, consolidated_entropy, structural_entropy
+from isentrope.measures.diffusion_information import diffusion_spectral_mutual_information
 from isentrope.measures.diffusion_operator import DiffusionOperator
 from isentrope.measures.discrete import block_entropy, conditional_block_entropy, discrete_entropy
 from isentrope.measures.discrete_information import (
@@ -168,6 +169,7 @@ __all__ = [
     "differential_entropy",
     "diffusion_matrix",
     "diffusion_spectral_entropy",
+    "diffusion_spectral_mutual_information",
     "discrete_conditional_entropy",
     "discrete_conditional_mutual_information",
     "discrete_dual_total_correlation",
