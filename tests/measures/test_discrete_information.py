@@ -22,6 +22,7 @@ from isentrope.measures.discrete_information import (
     discrete_s_information,
     discrete_total_correlation,
     discrete_transfer_entropy,
+    discrete_tse_complexity,
 )
 
 MANY = {
@@ -30,6 +31,7 @@ MANY = {
     "o": discrete_o_information,
     "s": discrete_s_information,
     "interaction": discrete_interaction_information,
+    "tse": discrete_tse_complexity,
 }
 tables = st.integers(2, 4).flatmap(
     lambda d: st.lists(st.tuples(*[st.integers(0, 2)] * d), min_size=2, max_size=40).map(np.array)
@@ -57,6 +59,9 @@ COPIES = {d: [np.array([0, 1])] * d for d in (3, 5)}
         (parity(3), "o", -1),
         (parity(3), "s", 3),
         (parity(3), "interaction", -1),
+        (parity(3), "tse", 1),
+        (parity(4), "tse", 1.5),
+        (COPIES[3], "tse", 1),
         (parity(4), "total", 1),
         (parity(4), "dual", 3),
         (parity(4), "o", -2),
@@ -82,6 +87,7 @@ def test_shannon_measures_cannot_tell_dyadic_from_triadic():
         assert bits(discrete_total_correlation, variables) == pytest.approx(3)
         assert bits(discrete_dual_total_correlation, variables) == pytest.approx(3)
         assert bits(discrete_o_information, variables) == pytest.approx(0, abs=1e-12)
+        assert bits(discrete_tse_complexity, variables) == pytest.approx(2)
 
 
 def slow_entropy(rows, columns):
@@ -110,6 +116,12 @@ def test_sums_of_entropies(rows):
         "interaction": sum(
             (-1) ** (size + 1) * h(*subset) for size in range(1, d + 1) for subset in combinations(everything, size)
         ),
+        # Half the mean information between a part and the rest, of parts of each size.
+        "tse": sum(
+            np.mean([h(*part) + h(*(set(everything) - set(part))) - whole for part in combinations(everything, size)])
+            for size in range(1, d)
+        )
+        / 2,
     }
     for name, function in MANY.items():
         assert function(rows, method="plugin").value == pytest.approx(expected[name], abs=1e-12)

@@ -25,6 +25,7 @@ from isentrope.measures.discrete_information import (
     discrete_s_information,
     discrete_total_correlation,
     discrete_transfer_entropy,
+    discrete_tse_complexity,
 )
 from isentrope.measures.divergences import (
     cross_entropy,
@@ -63,6 +64,8 @@ from isentrope.measures.gaussian_divergences import (
     gaussian_renyi_divergence,
     gaussian_wasserstein_distance,
 )
+from isentrope.measures.higher_order import HigherOrderInformation, higher_order_information
+from isentrope.measures.higher_order_files import write_higher_order_information
 from isentrope.measures.information_lattice import (
     Reconstruction,
     common_variable,
@@ -138,6 +141,7 @@ __all__ = [
     "CovarianceAccumulator",
     "DiffusionOperator",
     "Estimate",
+    "HigherOrderInformation",
     "Hjorth",
     "InformationMatrix",
     "MaximumCaliber",
@@ -182,6 +186,7 @@ __all__ = [
     "discrete_s_information",
     "discrete_total_correlation",
     "discrete_transfer_entropy",
+    "discrete_tse_complexity",
     "dispersion_entropy",
     "effective_rank",
     "entropy",
@@ -199,6 +204,7 @@ __all__ = [
     "gibbs_distribution",
     "hartley_entropy",
     "hellinger_distance",
+    "higher_order_information",
     "higuchi_dimension",
     "hjorth_parameters",
     "information_loss",
@@ -250,6 +256,7 @@ __all__ = [
     "varentropy",
     "von_neumann_entropy",
     "weighted_permutation_entropy",
+    "write_higher_order_information",
 ]
 
 

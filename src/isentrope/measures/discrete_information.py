@@ -14,19 +14,24 @@ array ``[n, d]``, a data frame or a tuple of vectors. Nothing is clipped: a corr
 """
 
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 from itertools import combinations
-from math import fsum, nan, sqrt
+from math import comb, fsum, nan, sqrt
 from typing import Any
 
 import numpy as np
 
+from isentrope.measures._frames import table_of, values_of
 from isentrope.measures._symbols import encode, relabel
 from isentrope.measures.counts import FREE, Profile, increment, leave_one_out, plugin, profile_of
 from isentrope.measures.discrete import coverage_note, discrete_entropy, free_estimator
 from isentrope.measures.estimate import Estimate, unit_of
 
-# Coefficients of the entropies of subsets of the variables.
-Terms = dict[tuple[int, ...], int]
+# Coefficients of the entropies of subsets of the variables, exact so that those of what is constant vanish.
+Terms = dict[tuple[int, ...], int | Fraction]
+
+# What is read value by value; the rest by what NumPy makes of it.
+_SEQUENCES = (str, bytes, bytearray, memoryview, list, tuple)
 
 # Alternating sums have 2^d - 1 entropies.
 _MOST_INTERACTING = 12
@@ -269,12 +274,7 @@ def discrete_interaction_information(
         -1.0
     """
     where = "discrete_interaction_information"
-    columns = _several(where, variables)
-    if len(columns) > _MOST_INTERACTING:
-        raise ValueError(
-            f"{where}: {len(columns)} variables have {2 ** len(columns) - 1} joint entropies; "
-            f"at most {_MOST_INTERACTING} variables are accepted"
-        )
+    columns = _few(where, variables)
     subsets = [s for size in range(1, len(columns) + 1) for s in combinations(range(len(columns)), size)]
     return _estimate(columns, {s: -((-1) ** len(s)) for s in subsets}, method, base, where, local)
 
@@ -415,15 +415,57 @@ def discrete_s_information(
     return _estimate(columns, _sum(_total(len(columns)), _dual(len(columns)), 1), method, base, where, local)
 
 
+def discrete_tse_complexity(
+    variables: Any, *, method: str = "miller_madow", base: float | None = None, local: bool = False
+) -> Estimate:
+    r"""Complexity of Tononi, Sporns and Edelman: by how much parts of every size have more entropy than their share.
+
+    $$C=\sum_{k=1}^{d-1}\Big[\langle H(X_S)\rangle_{|S|=k}-\tfrac kd H(X)\Big]
+      =\tfrac12\sum_{k=1}^{d-1}\langle I(X_S;X_{-S})\rangle_{|S|=k}$$
+
+    Zero where all variables are independent. It is large where parts are nearly independent of each other, but not of the
+    whole.
+
+    Args:
+        variables: array ``[n, d]``, data frame, or list or tuple of d variables of n values, at most 12.
+        method: estimator of each entropy, one of those of `discrete_entropy` that need no alphabet size.
+        base: base of the logarithm; None for nats, 2 for bits.
+        local: also return the pointwise values, each shifted by the bias correction.
+
+    Returns:
+        The complexity with its standard error.
+
+    Raises:
+        ValueError: as `discrete_interaction_information` does.
+        TypeError: if a sample is not hashable.
+
+    References:
+        Tononi, Sporns and Edelman (1994), "A measure for brain complexity", PNAS 91, 5033.
+
+    Examples:
+        >>> x, y = [0, 0, 1, 1] * 50, [0, 1, 0, 1] * 50
+        >>> parity = [a ^ b for a, b in zip(x, y)]
+        >>> round(discrete_tse_complexity([x, y, parity], method="plugin", base=2), 9)
+        1.0
+    """
+    where = "discrete_tse_complexity"
+    columns = _few(where, variables)
+    d = len(columns)
+    terms: Terms = {s: Fraction(1, comb(d, size)) for size in range(1, d) for s in combinations(range(d), size)}
+    # The shares of all sizes add up to half of d - 1.
+    return _estimate(columns, terms | {tuple(range(d)): -Fraction(d - 1, 2)}, method, base, where, local)
+
+
 # Which entropies.
 
 
 def _total(d: int) -> Terms:
-    return _sum({(i,): 1 for i in range(d)}, {tuple(range(d)): 1}, -1)
+    single: Terms = {(i,): 1 for i in range(d)}
+    return _sum(single, {tuple(range(d)): 1}, -1)
 
 
 def _dual(d: int) -> Terms:
-    others = {tuple(j for j in range(d) if j != i): 1 for i in range(d)}
+    others: Terms = {tuple(j for j in range(d) if j != i): 1 for i in range(d)}
     return _sum(others, {tuple(range(d)): d - 1}, -1)
 
 
@@ -437,20 +479,20 @@ def _sum(first: Terms, second: Terms, sign: int) -> Terms:
 
 def _variable(where: str, argument: str, data: Any) -> np.ndarray:
     """Labels of the n values of a variable, or of n rows of several columns."""
-    if hasattr(data, "columns"):
-        columns: list[Any] = [data[name] for name in data.columns]
+    if (table := table_of(where, argument, data)) is not None:
+        columns: list[Any] = table.columns
     elif isinstance(data, tuple) and data and all(isinstance(c, list) or getattr(c, "ndim", 0) == 1 for c in data):
         columns = list(data)
     elif isinstance(data, list) and data and all(isinstance(row, list) for row in data):
         columns = list(zip(*data, strict=True))
     elif getattr(data, "ndim", 1) == 2:
-        columns = list(np.asarray(data).T)
+        columns = list(values_of(data).T)
     else:
         columns = [data]
     if not columns:
         raise ValueError(f"{where}: {argument} has no columns")
     coded = [
-        encode(column if not hasattr(column, "to_numpy") else column.to_numpy(), f"{where}: {argument}")
+        encode(column if isinstance(column, _SEQUENCES) else values_of(column), f"{where}: {argument}")
         for column in columns
     ]
     _check_lengths(where, {f"column {i} of {argument}": len(codes) for i, codes in enumerate(coded)})
@@ -465,12 +507,12 @@ def _named(where: str, **data: Any) -> list[np.ndarray]:
 
 def _variables(where: str, data: Any) -> list[np.ndarray]:
     """The labels of each of several variables."""
-    if hasattr(data, "columns"):
-        parts: list[Any] = [data[name] for name in data.columns]
+    if (table := table_of(where, "variables", data)) is not None:
+        parts: list[Any] = table.columns
     elif isinstance(data, list | tuple):
         parts = list(data)
     else:
-        array = np.asarray(data)
+        array = values_of(data)
         if array.ndim != 2:
             raise ValueError(
                 f"{where}: variables must be an array [n, d] or a list of variables (got shape {array.shape})"
@@ -485,6 +527,16 @@ def _several(where: str, data: Any) -> list[np.ndarray]:
     columns = _variables(where, data)
     if len(columns) < 2:
         raise ValueError(f"{where}: at least 2 variables are needed (got {len(columns)})")
+    return columns
+
+
+def _few(where: str, data: Any) -> list[np.ndarray]:
+    columns = _several(where, data)
+    if len(columns) > _MOST_INTERACTING:
+        raise ValueError(
+            f"{where}: {len(columns)} variables have {2 ** len(columns) - 1} joint entropies; "
+            f"at most {_MOST_INTERACTING} variables are accepted"
+        )
     return columns
 
 
@@ -520,7 +572,7 @@ def _estimate(
     """A combination of entropies, by a method for each, or by the plug-in and one correction of the whole."""
     nats, unit = unit_of(base, where)
     estimator = plugin if correct is not None else free_estimator(method, where)
-    terms = _without_constants(terms, variables)
+    weights = _without_constants(terms, variables)
     labels, counts = _join(variables)
     n, sample_of = len(labels), np.empty(len(counts), np.int64)
     sample_of[labels] = np.arange(n)
@@ -528,7 +580,7 @@ def _estimate(
     values: list[float] = []
     uncorrected: list[float] = []
     without, pointwise = np.zeros(len(counts)), np.zeros(len(counts))
-    for subset, coefficient in terms.items():
+    for subset, coefficient in weights.items():
         part, _ = _join([cells[i] for i in subset])
         occurrences = np.bincount(part, weights=counts).astype(np.int64)
         profile = profile_of(occurrences)
@@ -545,7 +597,7 @@ def _estimate(
     def shuffled(generator: np.random.Generator) -> float:
         assert shuffle is not None
         data = shuffle(generator)
-        plain = fsum(c * estimator(profile_of(_join([data[i] for i in s])[1])) for s, c in terms.items())
+        plain = fsum(c * estimator(profile_of(_join([data[i] for i in s])[1])) for s, c in weights.items())
         return (plain + (correct(data) if correct is not None else 0.0)) / nats
 
     return Estimate(
@@ -561,14 +613,14 @@ def _estimate(
     )
 
 
-def _without_constants(terms: Terms, variables: list[np.ndarray]) -> Terms:
+def _without_constants(terms: Terms, variables: list[np.ndarray]) -> dict[tuple[int, ...], float]:
     """The same sum without constants, so that what they inform of is exactly nothing."""
     varying = {i for i, labels in enumerate(variables) if labels.max() > 0}
     kept: Terms = {}
     for subset, coefficient in terms.items():
         rest = tuple(i for i in subset if i in varying)
         kept[rest] = kept.get(rest, 0) + coefficient
-    return {subset: coefficient for subset, coefficient in kept.items() if subset and coefficient}
+    return {subset: float(coefficient) for subset, coefficient in kept.items() if subset and coefficient}
 
 
 def _without_one(profile: Profile, method: str) -> np.ndarray:
