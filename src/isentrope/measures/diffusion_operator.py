@@ -1,5 +1,6 @@
 """The diffusion operator of many points as products with vectors, in blocks of the kernel that are made and thrown away."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from isentrope.measures.kernel_entropy import neighbour_bandwidth
 from isentrope.measures.spectral import read_matrices
 
 # A square block of the kernel stays in the second cache.
-_BLOCK = 1024
+_BLOCK = 512
 # Half the largest squared distance from the centre, in squared bandwidths, up to which float32 gives exponents to 1e-3.
 _FLOAT32_RADIUS = 4000.0
 # Below, the exponential would not be a normal number in float32, and products with it slow.
@@ -33,6 +34,8 @@ class DiffusionOperator:
         bandwidth: Width σ, in the unit of the points; None for that of `neighbour_bandwidth`.
         density_exponent: Exponent a of the normalisation by density, as in `diffusion_matrix`.
         memory: Bytes up to which the kernel is held.
+        n_jobs: Number of threads that make blocks of a kernel that is not held. Of two cores, two threads are best with a
+            linear algebra library that itself is limited to one (``OMP_NUM_THREADS=1``).
 
     Attributes:
         shape: (n, n).
@@ -64,6 +67,7 @@ class DiffusionOperator:
         bandwidth: float | None = None,
         density_exponent: float = 0.0,
         memory: int = 2**30,
+        n_jobs: int = 1,
     ) -> None:
         name = "DiffusionOperator"
         wide, xp, _ = read_matrices(name, "points", stop_gradient(points), zero=True)
@@ -73,10 +77,16 @@ class DiffusionOperator:
             raise ValueError(f"{name}: bandwidth must be positive and finite, got {bandwidth!r}")
         if not np.isfinite(density_exponent):
             raise ValueError(f"{name}: density_exponent must be finite, got {density_exponent!r}")
+        if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs < 1:
+            raise ValueError(f"{name}: n_jobs must be a positive integer, got {n_jobs!r}")
+        self.n_jobs = n_jobs
         self.bandwidth = neighbour_bandwidth(wide) if bandwidth is None else float(bandwidth)
         scaled = (wide - xp.mean(wide, axis=0)) / self.bandwidth
         half = xp.sum(scaled * scaled, axis=1, keepdims=True) / 2
-        self.dtype = xp.float32 if float(xp.max(half)) <= _FLOAT32_RADIUS else wide.dtype
+        farthest = float(xp.max(half))
+        self.dtype = xp.float32 if farthest <= _FLOAT32_RADIUS else wide.dtype
+        # No two points are farther apart than twice the farthest from the centre.
+        self._may_underflow = 4 * farthest > -_LEAST_EXPONENT
         # One product gives the whole exponent, x·y - |x|²/2 - |y|²/2.
         one = xp.ones_like(half)
         self.points = xp.astype(xp.concat([scaled, -half, one], axis=1), self.dtype)
@@ -102,9 +112,15 @@ class DiffusionOperator:
         """Product of the kernel with vectors."""
         if self.held:
             return self._kernel @ vectors
+        with ThreadPoolExecutor(self.n_jobs) as threads:
+            # Rows dealt out in turn: those at the end have fewer blocks.
+            return sum(threads.map(lambda first: self._times_rows(first, vectors), range(self.n_jobs)))
+
+    def _times_rows(self, first: int, vectors: Any) -> Any:
+        """What every ``n_jobs``-th row of blocks, with its mirror image, adds to a product."""
         n = self.shape[0]
         result = array_namespace(vectors).zeros_like(vectors)
-        for row in range(0, n, _BLOCK):
+        for row in range(first * _BLOCK, n, self.n_jobs * _BLOCK):
             rows = slice(row, min(row + _BLOCK, n))
             for column in range(row, n, _BLOCK):
                 columns = slice(column, min(column + _BLOCK, n))
@@ -118,7 +134,8 @@ class DiffusionOperator:
         """Kernel values of some points with others."""
         block: Any = self.points[rows] @ self._others[columns].T
         if is_numpy_array(block):
-            np.maximum(block, _LEAST_EXPONENT, out=block)
+            if self._may_underflow:
+                np.maximum(block, _LEAST_EXPONENT, out=block)
             np.exp(block, out=block)
         else:
             block = block.clamp_(min=_LEAST_EXPONENT).exp_()

@@ -291,11 +291,11 @@ def generalized_jensen_shannon_divergence(
     if among == reading.axis:
         raise ValueError(f"{name}: among and axis must differ, both are axis {among}")
     count = given.p.shape[among]
-    weights = [1 / count] * count if weights is None else list(weights)
-    if len(weights) != count or not min(weights) >= 0 or not isclose(sum(weights), 1, abs_tol=1e-9):
-        raise ValueError(f"{name}: weights must be {count} numbers, not negative, with sum 1, got {tuple(weights)}")
+    shares = [1 / count] * count if weights is None else [float(weight) for weight in weights]
+    if len(shares) != count or not min(shares) >= 0 or not isclose(sum(shares), 1, abs_tol=1e-9):
+        raise ValueError(f"{name}: weights must be {count} numbers, not negative, with sum 1, got {tuple(shares)}")
     shape = [count if position == among else 1 for position in range(-dimensions, 0)]
-    prior = xp.reshape(xp.asarray(weights, dtype=given.p.dtype, device=device(given.p)), tuple(shape))
+    prior = xp.reshape(xp.asarray(shares, dtype=given.p.dtype, device=device(given.p)), tuple(shape))
     mixture = xp.sum(prior * given.p, axis=among, keepdims=True)
     log_mixture = xp.log(xp.where(mixture > 0, mixture, 1.0))
     # Where a weight is 0, the mixture may lack what the distribution has.

@@ -69,7 +69,8 @@ def tsallis_divergence(
     if not isfinite(alpha):
         raise ValueError(f"{name}: alpha must be finite, got {alpha!r}")
     reading = read(name, axis=axis, normalize=normalize, p=(p, p_logits), q=(q, q_logits))
-    return reading.finish(_tsallis(*reading.distributions, alpha, reading))
+    left, right = reading.distributions
+    return reading.finish(_tsallis(left, right, alpha, reading))
 
 
 def alpha_divergence(

@@ -134,8 +134,8 @@ def effective_rank(matrix: ArrayLike, *, alpha: float = 1.0, power: float = 1.0)
     check_order(name, "alpha", alpha)
     if not 0 < power < np.inf:
         raise ValueError(f"{name}: power must be positive and finite, got {power!r}")
-    matrix, xp, dtype = read_matrices(name, "matrix", matrix)
-    weights = _share_of_largest(xp.linalg.svdvals(matrix), dtype, max(matrix.shape[-2:]), xp)
+    array, xp, dtype = read_matrices(name, "matrix", matrix)
+    weights = _share_of_largest(xp.linalg.svdvals(array), max(array.shape[-2:]), xp)
     powers = weights if power == 1 else xp.where(weights > 0, xp.where(weights > 0, weights, 1.0) ** power, 0.0)
     return rounded(xp.exp(renyi_entropy(powers, alpha=alpha, normalize=True)), dtype, xp)
 
@@ -236,24 +236,24 @@ def coding_rate(
     nats, _ = unit_of(base, name)
     if not 0 < squared_distortion < np.inf:
         raise ValueError(f"{name}: squared_distortion must be positive and finite, got {squared_distortion!r}")
-    features, xp, dtype = read_matrices(name, "features", features, zero=True)
-    samples, dimension = features.shape[-2:]
+    rows, xp, dtype = read_matrices(name, "features", features, zero=True)
+    samples, dimension = rows.shape[-2:]
     if weights is None:
-        scaled = features / samples**0.5
+        scaled = rows / samples**0.5
     else:
-        weights = xp.astype(_as_array(name, "weights", weights), features.dtype)
-        if weights.shape[-1:] != (samples,) or weights.ndim > features.ndim - 1:
+        shares = xp.astype(_as_array(name, "weights", weights), rows.dtype)
+        if shares.shape[-1:] != (samples,) or shares.ndim > rows.ndim - 1:
             raise ValueError(
-                f"{name}: weights must be [..., m] for features [..., m, d], got shapes {tuple(weights.shape)} and "
-                f"{tuple(features.shape)}"
+                f"{name}: weights must be [..., m] for features [..., m, d], got shapes {tuple(shares.shape)} and "
+                f"{tuple(rows.shape)}"
             )
-        total = xp.sum(weights, axis=-1, keepdims=True)
-        if _values_are_known(weights) and not bool(xp.all(weights >= 0) & xp.all(total > 0)):
+        total = xp.sum(shares, axis=-1, keepdims=True)
+        if _values_are_known(shares) and not bool(xp.all(shares >= 0) & xp.all(total > 0)):
             raise ValueError(f"{name}: weights must not be negative and not all be 0")
-        share = weights / total
+        shares = shares / total
         # The root of a weight 0 has no derivative, and the sample no part in the sum.
-        root = xp.where(share > 0, xp.sqrt(xp.where(share > 0, share, 1.0)), 0.0)
-        scaled = features * root[..., :, None]
+        roots = xp.where(shares > 0, xp.sqrt(xp.where(shares > 0, shares, 1.0)), 0.0)
+        scaled = rows * roots[..., :, None]
     moment = _second_moment(scaled, xp) * (dimension / squared_distortion)
     identity = xp.eye(moment.shape[-1], dtype=moment.dtype, device=device(moment))
     return rounded(xp.linalg.slogdet(identity + moment).logabsdet / (2 * nats), dtype, xp)
@@ -284,7 +284,7 @@ def eigenvalue_weights(name: str, argument: str, matrix: Any, dtype: Any, xp: An
         if bool(xp.any(bad)):
             value = float(np.min(_to_numpy(least)))
             raise ValueError(f"{name}: {argument} must be positive semi-definite, it has the eigenvalue {value:.6g}")
-    return _share_of_largest(eigenvalues, dtype, matrix.shape[-1], xp)
+    return _share_of_largest(eigenvalues, matrix.shape[-1], xp)
 
 
 def entropy_of_matrix(name: str, argument: str, matrix: Any, alpha: float, dtype: Any, xp: Any) -> Any:
@@ -301,7 +301,7 @@ def rounded(value: Any, dtype: Any, xp: Any) -> Any:
     return value if value.dtype == dtype else xp.astype(value[...], dtype)
 
 
-def _share_of_largest(values: Any, dtype: Any, size: int, xp: Any) -> Any:
+def _share_of_largest(values: Any, size: int, xp: Any) -> Any:
     largest = xp.max(values, axis=-1, keepdims=True)
     # Of the precision of the computation: that of a float32 input would cut off real tails of large kernel matrices.
     epsilon = float(xp.finfo(values.dtype).eps)
