@@ -4,6 +4,7 @@ import pytest
 
 from isentrope.measures.discrete_information import discrete_mutual_information
 from isentrope.measures.information_matrix import mutual_information_matrix
+from isentrope.measures.mutual_information import mutual_information
 
 
 def variables(n, alphabet):
@@ -41,8 +42,73 @@ def test_frames_keep_their_labels():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"method": "nsb"}, "method must be one of plugin"), ({"n_jobs": 0}, "n_jobs must be positive, or -1")],
+    [({"method": "nsb"}, "method must be None or one of plugin"), ({"n_jobs": 0}, "n_jobs must be positive, or -1")],
 )
 def test_wrong_arguments_are_explained(options, message):
     with pytest.raises(ValueError, match=message):
         mutual_information_matrix([[0, 1], [1, 0]], **options)
+
+
+@pytest.mark.parametrize("method", ["gaussian", "gaussian_copula", "ksg"])
+def test_continuous_entries_are_those_of_pairs(method):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(120, 4)) @ rng.normal(size=(4, 4))
+    found = mutual_information_matrix(x, method=method, base=2, n_jobs=2)
+    for i in range(4):
+        for j in range(4):
+            if i == j:
+                assert found.values[i, j] == np.inf
+                continue
+            pair = mutual_information(x[:, i], x[:, j], method=method, base=2)
+            assert found.values[i, j] == pytest.approx(pair.value, abs=1e-9)
+            if method == "ksg":
+                assert found.stderr[i, j] == pytest.approx(pair.stderr)
+    assert found.kinds == ("continuous",) * 4
+
+
+def test_standard_error_of_gaussian_entries_is_their_spread():
+    rng = np.random.default_rng(2)
+    mixing = np.linalg.cholesky([[1, 0.6, 0], [0.6, 1, 0], [0, 0, 1]])
+    draws = [mutual_information_matrix(rng.normal(size=(80, 3)) @ mixing.T, method="gaussian") for _ in range(400)]
+    values = np.array([draw.values for draw in draws])
+    stderr = np.mean([draw.stderr for draw in draws], axis=0)
+    for pair in ((0, 1), (0, 2)):
+        assert values[(slice(None), *pair)].std() == pytest.approx(stderr[pair], rel=0.3)
+    # -½ ln(1 - 0.36) and nothing: without bias even at 80 samples.
+    assert values[:, 0, 1].mean() == pytest.approx(0.2231, abs=4 * 0.07 / 20)
+    assert abs(values[:, 0, 2].mean()) < 4 * 0.009 / 20
+
+
+def test_columns_decide_for_each_pair():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=200)
+    frame = pandas.DataFrame({"number": x, "sign": np.where(x > 0, "up", "down"), "count": rng.integers(0, 4, 200)})
+    found = mutual_information_matrix(frame)
+    assert found.method == "auto"
+    assert found.kinds == ("continuous", "discrete (labels)", "discrete (4 integers)")
+    for i, first in enumerate(frame):
+        for j, second in enumerate(frame):
+            if i != j:
+                pair = mutual_information(frame[first], frame[second])
+                assert found.values[i, j] == pytest.approx(pair.value, abs=1e-12)
+                assert found.stderr[i, j] == pytest.approx(pair.stderr, abs=1e-10)
+    assert found.values[0, 0] == np.inf
+    assert found.values[1, 1] == pytest.approx(np.log(2), abs=0.01)
+    assert found.values[0, 1] > 0.5 > 0.1 > abs(found.values[0, 2])
+    assert mutual_information_matrix(frame[["sign", "count"]]).method == "miller_madow"
+
+
+def test_continuous_constants_inform_of_exactly_nothing():
+    x = np.random.default_rng(4).normal(size=(60, 3))
+    x[:, 1] = 0.1
+    for method in ("gaussian", "gaussian_copula", "ksg", None):
+        found = mutual_information_matrix(x, method=method)
+        np.testing.assert_array_equal(found.values[1], 0)
+        np.testing.assert_array_equal(found.stderr[1], 0)
+
+
+def test_a_copy_is_known_without_end():
+    x = np.random.default_rng(5).normal(size=60)
+    found = mutual_information_matrix([x, 3 * x + 1], method="gaussian")
+    assert found.values[0, 1] == np.inf
+    assert np.isnan(found.stderr[0, 1])

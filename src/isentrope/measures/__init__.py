@@ -129,6 +129,7 @@ from isentrope.measures.spectral import (
 from isentrope.measures.symbolic import dispersion_entropy, fluctuation_dispersion_entropy, slope_entropy
 from isentrope.measures.text import CompressedSize, TextEntropies, compressed_size, text_entropies
 from isentrope.measures.transfer import transfer_entropy
+from isentrope.measures.transfer_matrix import TransferEntropyMatrix, transfer_entropy_matrix
 
 if TYPE_CHECKING:
     from isentrope.measures.tokens import TokenStatistics, token_statistics, token_statistics_from_logits
@@ -152,6 +153,7 @@ __all__ = [
     "ShuffleTest",
     "TextEntropies",
     "TokenStatistics",
+    "TransferEntropyMatrix",
     "alpha_divergence",
     "amplitude_aware_permutation_entropy",
     "approximate_entropy",
@@ -251,6 +253,7 @@ __all__ = [
     "total_variation_distance",
     "trace_from_products",
     "transfer_entropy",
+    "transfer_entropy_matrix",
     "tsallis_divergence",
     "tsallis_entropy",
     "varentropy",
