@@ -118,6 +118,7 @@ from isentrope.measures.power_divergences import (
     tsallis_divergence,
 )
 from isentrope.measures.regularity import approximate_entropy, fuzzy_entropy, sample_entropy
+from isentrope.measures.sample_divergence import kl_divergence_from_samples
 from isentrope.measures.spectral import (
     coding_rate,
     effective_rank,
@@ -213,6 +214,7 @@ __all__ = [
     "jensen_shannon_divergence",
     "katz_dimension",
     "kl_divergence",
+    "kl_divergence_from_samples",
     "lempel_ziv_complexity",
     "markov_entropy_rate",
     "matrix_conditional_entropy",
