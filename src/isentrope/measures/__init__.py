@@ -119,6 +119,12 @@ from isentrope.measures.power_divergences import (
 )
 from isentrope.measures.regularity import approximate_entropy, fuzzy_entropy, sample_entropy
 from isentrope.measures.sample_divergence import kl_divergence_from_samples
+from isentrope.measures.shared_information import (
+    dual_total_correlation,
+    o_information,
+    s_information,
+    total_correlation,
+)
 from isentrope.measures.spectral import (
     coding_rate,
     effective_rank,
@@ -191,6 +197,7 @@ __all__ = [
     "discrete_transfer_entropy",
     "discrete_tse_complexity",
     "dispersion_entropy",
+    "dual_total_correlation",
     "effective_rank",
     "entropy",
     "entropy_rate",
@@ -232,6 +239,7 @@ __all__ = [
     "mutual_information_matrix",
     "neighbour_bandwidth",
     "nested_information",
+    "o_information",
     "partial_information",
     "participation_ratio",
     "path_ensemble",
@@ -242,6 +250,7 @@ __all__ = [
     "reconstruction",
     "renyi_divergence",
     "renyi_entropy",
+    "s_information",
     "sample_entropy",
     "shannon_distance",
     "slope_entropy",
@@ -252,6 +261,7 @@ __all__ = [
     "text_entropies",
     "token_statistics",
     "token_statistics_from_logits",
+    "total_correlation",
     "total_variation_distance",
     "trace_from_products",
     "transfer_entropy",

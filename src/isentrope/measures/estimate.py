@@ -53,7 +53,7 @@ class Estimate(float):
         method: name of the estimator.
         n: number of samples used.
         bias_correction: what the method added to the uncorrected (plug-in) value, in ``unit``.
-        note: a warning about this value for the reader, or "".
+        note: how the data were read, where that was decided from them, and warnings about this value; or "".
         local: the pointwise values that the estimate is the mean of, in ``unit``, where the estimator was asked for
             them with ``local=True``; None otherwise.
         shuffled: the estimate, in ``unit``, from data that a given generator has shuffled so that the dependence is

@@ -190,9 +190,9 @@ def conditional_mutual_information(
 
     References:
         Frenzel and Pompe, "Partial mutual information for coupling analysis of multivariate time series" (Physical Review
-        Letters 99, 2007); Mesner and Shalizi, "Conditional mutual information estimation for mixed, discrete and
-        continuous data" (arXiv 1912.03387); Runge, "Conditional independence testing based on a nearest-neighbor
-        estimator of conditional mutual information" (arXiv 1709.01447).
+        Letters 99, 2007); Mesner and Shalizi, "Conditional mutual information estimation for mixed discrete and
+        continuous variables with nearest neighbors" (arXiv 1912.03387); Runge, "Conditional independence testing based on
+        a nearest-neighbor estimator of conditional mutual information" (arXiv 1709.01447).
 
     Examples:
         >>> import numpy as np
