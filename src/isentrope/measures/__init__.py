@@ -86,6 +86,13 @@ from isentrope.measures.kernel_entropy import (
 )
 from isentrope.measures.matrix_free import matrix_entropy_from_products, trace_from_products
 from isentrope.measures.maximum_entropy import MaximumEntropy, gibbs_distribution, maximum_entropy, nested_information
+from isentrope.measures.minimum_entropy_coupling import (
+    BottleneckCoupling,
+    Coupling,
+    coupling_with_bottleneck,
+    entropy_bounded_encoder,
+    minimum_entropy_coupling,
+)
 from isentrope.measures.multiscale import (
     coarse_grain,
     multiscale_dispersion_entropy,
@@ -119,6 +126,13 @@ from isentrope.measures.power_divergences import (
 )
 from isentrope.measures.regularity import approximate_entropy, fuzzy_entropy, sample_entropy
 from isentrope.measures.sample_divergence import kl_divergence_from_samples
+from isentrope.measures.semantic_information import (
+    SemanticRate,
+    semantic_information,
+    semantic_mutual_information,
+    semantic_rate,
+    truth_function,
+)
 from isentrope.measures.shared_information import (
     dual_total_correlation,
     o_information,
@@ -134,6 +148,7 @@ from isentrope.measures.spectral import (
     von_neumann_entropy,
 )
 from isentrope.measures.symbolic import dispersion_entropy, fluctuation_dispersion_entropy, slope_entropy
+from isentrope.measures.synergy_bounds import SynergyBounds, synergy_bounds
 from isentrope.measures.text import CompressedSize, TextEntropies, compressed_size, text_entropies
 from isentrope.measures.transfer import transfer_entropy
 from isentrope.measures.transfer_matrix import TransferEntropyMatrix, transfer_entropy_matrix
@@ -144,8 +159,10 @@ if TYPE_CHECKING:
 _NEED_TORCH = {"TokenStatistics", "token_statistics", "token_statistics_from_logits"}
 
 __all__ = [
+    "BottleneckCoupling",
     "CompressedSize",
     "ConsolidatedEntropy",
+    "Coupling",
     "CovarianceAccumulator",
     "DiffusionOperator",
     "Estimate",
@@ -157,7 +174,9 @@ __all__ = [
     "PartialInformation",
     "PathEnsemble",
     "Reconstruction",
+    "SemanticRate",
     "ShuffleTest",
+    "SynergyBounds",
     "TextEntropies",
     "TokenStatistics",
     "TransferEntropyMatrix",
@@ -177,6 +196,7 @@ __all__ = [
     "conditional_block_entropy",
     "conditional_mutual_information",
     "consolidated_entropy",
+    "coupling_with_bottleneck",
     "cross_entropy",
     "detrended_fluctuation",
     "differential_entropy",
@@ -200,6 +220,7 @@ __all__ = [
     "dual_total_correlation",
     "effective_rank",
     "entropy",
+    "entropy_bounded_encoder",
     "entropy_rate",
     "fluctuation_dispersion_entropy",
     "fuzzy_entropy",
@@ -232,6 +253,7 @@ __all__ = [
     "maximum_caliber",
     "maximum_entropy",
     "min_entropy",
+    "minimum_entropy_coupling",
     "multiscale_dispersion_entropy",
     "multiscale_entropy",
     "multiscale_sample_entropy",
@@ -252,12 +274,16 @@ __all__ = [
     "renyi_entropy",
     "s_information",
     "sample_entropy",
+    "semantic_information",
+    "semantic_mutual_information",
+    "semantic_rate",
     "shannon_distance",
     "slope_entropy",
     "spectral_entropy",
     "stable_rank",
     "structural_entropy",
     "svd_entropy",
+    "synergy_bounds",
     "text_entropies",
     "token_statistics",
     "token_statistics_from_logits",
@@ -266,6 +292,7 @@ __all__ = [
     "trace_from_products",
     "transfer_entropy",
     "transfer_entropy_matrix",
+    "truth_function",
     "tsallis_divergence",
     "tsallis_entropy",
     "varentropy",
