@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from isentrope.measures import entropy
+from isentrope.measures import discrete_joint_entropy, discrete_mutual_information, entropy, mutual_information_matrix
 from isentrope.measures._frames import table_of, values_of
 
 
@@ -74,3 +74,14 @@ def test_probabilities_may_be_a_series_or_a_frame():
     np.testing.assert_allclose(entropy(rows, base=2), [1, 0], atol=1e-15)
     polars = pytest.importorskip("polars")
     assert entropy(polars.Series([0.5, 0.5]), base=2) == 1
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_discrete_measures_read_tables_of_every_library(library):
+    table = by_name(library, {"first": ["a", "b", "a", "b"] * 50, "second": [0, 0, 1, 1] * 50})
+    both = discrete_joint_entropy(table, method="plugin", base=2)
+    assert both.value == pytest.approx(2)
+    pair = by_name(library, {"x": [0, 1, 2, 3] * 50})
+    assert discrete_mutual_information(table, pair, method="plugin", base=2).value == pytest.approx(2)
+    matrix = mutual_information_matrix(table, method="plugin")
+    assert matrix.labels == ("first", "second")
