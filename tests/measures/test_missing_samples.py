@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas
 import pytest
 import torch
 
@@ -53,6 +54,7 @@ def with_gaps(rng, n=400):
 
 @pytest.mark.parametrize("measure", [*ARRAYS, *PAIRS, *UNBROKEN])
 def test_missing_samples_are_refused_or_spoil_their_series_alone(measure):
+    # antropy gives -0.0 for the sample and the spectral entropy of a series with a NaN.
     rng = np.random.default_rng(0)
     batch = np.stack([rng.normal(size=400), with_gaps(rng), np.full(400, math.nan)])
     with pytest.raises(ValueError, match="405 samples of series are NaN or infinite"):
@@ -151,6 +153,22 @@ def test_measures_of_the_whole_curve_cannot_omit(measure):
         measure(np.arange(100.0), nan_policy="omit")
 
 
+def test_labelled_series_are_read_and_tables_are_refused():
+    values = with_gaps(np.random.default_rng(7))
+    labelled = pandas.Series(values, index=pandas.date_range("2020", periods=400))
+    expected = permutation_entropy(values, nan_policy="omit")
+    assert permutation_entropy(labelled, nan_policy="omit") == expected
+    # Nullable integers have a missing value of their own.
+    integers = pandas.Series([1, 5, 2, None, 4, 3, 9, 2], dtype="Int64")
+    assert permutation_entropy(integers, nan_policy="omit") == permutation_entropy(
+        [1, 5, 2, math.nan, 4, 3, 9, 2], nan_policy="omit"
+    )
+    with pytest.raises(TypeError, match="give one of its columns, or its values and axis=0"):
+        permutation_entropy(pandas.DataFrame({"a": values, "b": values}))
+    with pytest.raises(TypeError, match="series must be real numbers, got dtype <U1"):
+        permutation_entropy(["a", "b", "c", "d"])
+
+
 def test_hjorth_parameters_propagate():
     batch = np.random.default_rng(5).normal(size=(2, 50))
     batch[1, 3] = math.nan
@@ -186,6 +204,13 @@ def test_tensors_are_measured_without_a_visit_to_numpy(measure, monkeypatch):
     monkeypatch.undo()
     assert values.dtype == torch.float32
     np.testing.assert_allclose(values.numpy(), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("measure", [*ARRAYS, *PAIRS, *UNBROKEN])
+def test_tensors_that_carry_a_gradient_are_measured_where_every_peer_fails(measure):
+    series = torch.randn(100, generator=torch.Generator().manual_seed(3), requires_grad=True)
+    value = measure(series).detach()
+    assert float(value) == pytest.approx(float(measure(series.detach().double().numpy())), rel=1e-4)
 
 
 @pytest.mark.parametrize("options", [{}, {"segment": 16}])
