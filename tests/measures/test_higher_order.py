@@ -17,6 +17,7 @@ from isentrope.measures import (
 )
 from isentrope.measures._n_plet_numbers import list_members
 from isentrope.measures.higher_order import higher_order_information
+from isentrope.measures.shared_information import dual_total_correlation, total_correlation
 
 
 def with_correlations(correlation, n=5000):
@@ -145,6 +146,19 @@ def test_neighbours_are_those_of_all_distances():
         total, dual = slow_ksg(x[:, members], 3)
         assert found.total_correlation[row] == pytest.approx(total, abs=1e-10)
         assert found.dual_total_correlation[row] == pytest.approx(dual, abs=1e-10)
+
+
+@pytest.mark.parametrize("method", ["gaussian", "gaussian_copula", "ksg"])
+def test_n_plets_are_those_of_functions_of_one_set(method):
+    rng = np.random.default_rng(15)
+    x = rng.normal(size=(120, 4)) @ rng.normal(size=(4, 4))
+    x[:, 3] = np.round(2 * x[:, 3])
+    found = higher_order_information(x, orders=(2, 4), method=method)
+    for row, members in enumerate(rows_of(found)):
+        total = total_correlation(x[:, members], method=method)
+        dual = dual_total_correlation(x[:, members], method=method)
+        assert found.total_correlation[row] == pytest.approx(total.value, abs=1e-10)
+        assert found.dual_total_correlation[row] == pytest.approx(dual.value, abs=1e-10)
 
 
 def test_rounded_values_have_nearly_the_information_of_the_exact_ones():
