@@ -7,6 +7,11 @@ first use.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from isentrope.measures.bottleneck_coupling import (
+    BottleneckCoupling,
+    coupling_with_bottleneck,
+    entropy_bounded_encoder,
+)
 from isentrope.measures.complexity import entropy_rate, lempel_ziv_complexity, markov_entropy_rate
 from isentrope.measures.continuous import differential_entropy
 from isentrope.measures.covariance import CovarianceAccumulator
@@ -85,14 +90,9 @@ from isentrope.measures.kernel_entropy import (
     neighbour_bandwidth,
 )
 from isentrope.measures.matrix_free import matrix_entropy_from_products, trace_from_products
+from isentrope.measures.maximum_caliber import MaximumCaliber, maximum_caliber
 from isentrope.measures.maximum_entropy import MaximumEntropy, gibbs_distribution, maximum_entropy, nested_information
-from isentrope.measures.minimum_entropy_coupling import (
-    BottleneckCoupling,
-    Coupling,
-    coupling_with_bottleneck,
-    entropy_bounded_encoder,
-    minimum_entropy_coupling,
-)
+from isentrope.measures.minimum_entropy_coupling import Coupling, minimum_entropy_coupling
 from isentrope.measures.multiscale import (
     coarse_grain,
     multiscale_dispersion_entropy,
@@ -111,13 +111,7 @@ from isentrope.measures.partial_information import (
     discrete_partial_information,
     partial_information,
 )
-from isentrope.measures.path_entropy import (
-    MaximumCaliber,
-    PathEnsemble,
-    information_loss,
-    maximum_caliber,
-    path_ensemble,
-)
+from isentrope.measures.path_entropy import PathEnsemble, information_loss, path_ensemble
 from isentrope.measures.power_divergences import (
     alpha_divergence,
     bhattacharyya_distance,

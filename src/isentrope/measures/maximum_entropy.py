@@ -85,7 +85,7 @@ def maximum_entropy(
     Examples:
         >>> die = maximum_entropy(range(1, 7), 4.5)
         >>> die.probabilities.round(4)
-        array([0.0543, 0.0788, 0.1142, 0.1654, 0.2398, 0.3475])
+        array([0.0544, 0.0788, 0.1142, 0.1654, 0.2398, 0.3475])
         >>> round(float(die.multipliers[0]), 4)
         -0.371
         >>> maximum_entropy(range(1, 7), 7)
