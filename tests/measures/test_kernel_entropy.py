@@ -275,6 +275,6 @@ def test_mutual_information_with_groups():
     again = diffusion_spectral_mutual_information(apart[order], labels[order], bandwidth=1.0, rng=0, base=2)
     assert again.value == pytest.approx(found.value, abs=1e-9)
     with pytest.raises(ValueError, match="groups must be a label for each of the 90 points"):
-        diffusion_spectral_mutual_information(points, labels[:-1])
+        diffusion_spectral_mutual_information(points, labels[:-1].tolist())
     with pytest.raises(ValueError, match="n_subsets must be an integer of at least 2"):
         diffusion_spectral_mutual_information(points, labels, n_subsets=1)
