@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import digamma, ndtr
 
+from isentrope.measures._parts import parts
 from isentrope.measures.discrete_information import discrete_mutual_information
 from isentrope.measures.mutual_information import conditional_mutual_information, mutual_information
 from isentrope.measures.transfer import transfer_entropy
@@ -383,6 +384,20 @@ def test_the_interval_holds_its_estimate_unlike_npeets_and_infomeasures():
     assert low < estimate < high
     assert low < 0.413339 < high
     assert high - low < 0.2
+
+
+@pytest.mark.parametrize("symbols", [False, True])
+def test_the_standard_error_is_that_of_estimates_of_parts(symbols):
+    x, y = (v[:, 0] for v in correlated(800, 0.7, seed=33))
+    y = np.digitize(y, [-0.5, 0.5]) if symbols else y
+    rows, part = parts(800, 50, 250)
+    found = [
+        mutual_information(x[rows[part == i]], y[rows[part == i]], standardize=False)
+        for i in range(int(part.max()) + 1)
+    ]
+    assert len(found) == 16
+    expected = sqrt(np.var(found, ddof=1) / 16)
+    assert mutual_information(x, y, standardize=False).stderr == pytest.approx(expected, rel=1e-9)
 
 
 def test_no_p_value_is_zero_as_in_npeet_and_infomeasure():

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import digamma
 
-from isentrope.measures._parts import SMALLEST_PART, variance_by_parts
+from isentrope.measures._parts import LARGEST_PART, SMALLEST_PART, parts, variance_of_whole
 from isentrope.measures._spaces import (
     Column,
     Space,
@@ -34,8 +34,6 @@ from isentrope.measures.gaussian import gaussian_log_density, gaussian_scores
 # From generator and data, the data without their dependence.
 Shuffle = Callable[[np.random.Generator, list[Any]], list[Any]]
 
-# Of a part on which the variance is measured no more samples than this are used.
-_LARGEST_PART = 1000
 # Beyond a median distance of so many standard deviations neighbours are no neighbours.
 _FAR = 1.0
 
@@ -169,26 +167,15 @@ def _by_neighbours(
     if settings.method is None and len(spaces) == 2 and any(space.symbols_alone for space in spaces):
         method = "ross"
 
-    def evaluate(spaces: list[Space], n_jobs: int | None = 1) -> tuple[np.ndarray, np.ndarray]:
+    def evaluate(spaces: list[Space], n_jobs: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         together = _with_company(spaces)
         if len(together) < len(spaces[0]):
             spaces = [space[together] for space in spaces]
-        return estimator(spaces, terms, settings, n_jobs)
+        return *estimator(spaces, terms, settings, n_jobs), together
 
     values = np.full(n, nan)
-    values[kept], radius = evaluate(spaces, settings.n_jobs)
-
-    def mean(spaces: list[Space]) -> float:
-        found = evaluate(spaces)[0]
-        return float(found.mean()) if len(found) else 0.0
-
-    variance = variance_by_parts(
-        lambda rows: mean([space[rows] for space in spaces]),
-        [n],
-        smallest=max(SMALLEST_PART, 4 * (settings.k + settings.window)),
-        largest=max(_LARGEST_PART, 8 * settings.window),
-        serial=settings.serial or settings.window > 0,
-    )
+    values[kept], radius, _ = evaluate(spaces, settings.n_jobs)
+    variance = _variance_by_parts(evaluate, spaces, settings)
     if variance is None:
         variance = _variance_of_mean(values[kept], settings)
         notes.append(f"the standard error is a lower bound: fewer than {2 * SMALLEST_PART} samples")
@@ -197,14 +184,12 @@ def _by_neighbours(
         notes.append(f"neighbours are {distance} away: too few samples for so many columns, the value is too low")
     if len(kept) < n:
         notes.append(f"{n - len(kept)} samples whose symbol occurs once are left out")
-    return _Found(
-        values,
-        0.0,
-        variance,
-        method,
-        notes,
-        lambda shuffle, generator: mean(shuffle(generator, spaces)),
-    )
+
+    def shuffled(shuffle: Shuffle, generator: np.random.Generator) -> float:
+        found, _, together = evaluate(shuffle(generator, spaces), 1)
+        return float(found.mean()) if len(together) else 0.0
+
+    return _Found(values, 0.0, variance, method, notes, shuffled)
 
 
 def _with_company(spaces: list[Space]) -> np.ndarray:
@@ -292,6 +277,18 @@ def closed(spaces: list[Space], terms: Terms, settings: Settings, n_jobs: int | 
 
 
 # Uncertainty.
+
+
+def _variance_by_parts(evaluate: Callable, spaces: list[Space], settings: Settings) -> float | None:
+    """Variance of the mean; psi of the number of samples is the same in all parts, and left as it is for the whole."""
+    n, window = len(spaces[0]), settings.window
+    smallest, largest = max(SMALLEST_PART, 4 * (settings.k + window)), max(LARGEST_PART, 8 * (settings.k + window))
+    chosen = parts(n, smallest, largest, serial=settings.serial or window > 0)
+    if chosen is None:
+        return None
+    rows, part = chosen
+    values, _, together = evaluate([space[rows].parted(part) for space in spaces], settings.n_jobs)
+    return variance_of_whole(values, part[together], n)
 
 
 def _variance_of_mean(values: np.ndarray, settings: Settings) -> float:

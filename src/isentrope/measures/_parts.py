@@ -1,39 +1,36 @@
-"""The variance of an estimate from estimates of parts of the samples, where no formula is known."""
+"""The variance of an estimate from estimates of parts of the samples, where no formula is known.
 
-from collections.abc import Callable, Sequence
+All parts go through one search: each is moved so far along every coordinate that no sample of another part is near.
+"""
 
 import numpy as np
 
-SMALLEST_PART = 50
+# Parts have at least so many samples; more than the other number are not used.
+SMALLEST_PART, LARGEST_PART = 50, 250
 _PARTS = 16
 
 
-def variance_by_parts(
-    value_of: Callable[..., float],
-    sizes: Sequence[int],
-    *,
-    smallest: int = SMALLEST_PART,
-    largest: int | None = None,
-    serial: bool = False,
-) -> float | None:
-    """Variance of the whole from up to 16 parts without a common sample, by its decay as 1/n.
+def parts(n: int, smallest: int, largest: int, *, serial: bool = False) -> tuple[np.ndarray, np.ndarray] | None:
+    """Rows of up to 16 parts of one size without a common row, and the part of each; None with fewer than two parts.
 
-    Args:
-        value_of: the estimate from the given rows, of each sample where there are several.
-        sizes: number of rows of each sample.
-        smallest: least number of rows of a part.
-        largest: rows beyond so many in a part are not used; for one sample only.
-        serial: whether rows are times, and parts stretches; otherwise parts are drawn, always by the same seed.
-
-    Returns:
-        The variance, None with fewer than two parts.
+    The parts of a series are stretches; others are drawn, always by the same seed.
     """
-    number = min(_PARTS, min(sizes) // smallest)
+    number = min(_PARTS, n // smallest)
     if number < 2:
         return None
-    generator = np.random.default_rng(0)
-    orders = [np.arange(size) if serial else generator.permutation(size) for size in sizes]
-    parts = [[part[:largest] for part in np.array_split(order, number)] for order in orders]
-    values = [value_of(*rows) for rows in zip(*parts, strict=True)]
-    used = sum(map(len, parts[0])) / number / sizes[0]
-    return float(np.var(values, ddof=1)) * used
+    order = np.arange(n) if serial else np.random.default_rng(0).permutation(n)
+    rows = order[: number * (n // number)].reshape(number, -1)[:, :largest]
+    return rows.ravel(), np.repeat(np.arange(number), rows.shape[1])
+
+
+def apart(points: np.ndarray, part: np.ndarray, *others: np.ndarray) -> np.ndarray:
+    """The points of each part at a distance from those of the others; further points in the same space are given too."""
+    span = max(float(np.ptp(values)) for values in (points, *others)) if points.shape[1] else 0.0
+    return points + (3 * span + 1) * part[:, None]
+
+
+def variance_of_whole(values: np.ndarray, part: np.ndarray, n: int) -> float:
+    """Variance of the mean of n values from the means of the parts, by its decay as 1/n."""
+    sizes = np.bincount(part)
+    means = np.bincount(part, weights=values)[sizes > 0] / sizes[sizes > 0]
+    return float(np.var(means, ddof=1)) * len(part) / len(means) / n if len(means) > 1 else 0.0

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isentrope.measures._frames import table_of, values_of
+from isentrope.measures._parts import apart
 from isentrope.measures._symbols import encode, relabel
 from isentrope.measures.neighbours import NeighbourSearch
 
@@ -64,6 +65,11 @@ class Space:
     def __getitem__(self, rows: np.ndarray) -> "Space":
         codes = None if self.codes is None else relabel(self.codes[rows])[0]
         return Space(self.points[rows], codes, self.blocks, self.euclidean, self.recurring)
+
+    def parted(self, part: np.ndarray) -> "Space":
+        """The samples with those of different parts so far apart that they are no neighbours."""
+        codes = None if self.codes is None else relabel(self.codes * (1 + int(part.max())) + part)[0]
+        return Space(apart(self.points, part), codes, self.blocks, self.euclidean, self.recurring)
 
     @cached_property
     def rounding(self) -> float:

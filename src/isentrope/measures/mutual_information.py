@@ -78,7 +78,7 @@ def mutual_information(
     methods may be named here too, where all columns are discrete. Values are not clipped: near independence half of
     them are negative.
 
-    The standard error of neighbour methods comes from the estimates of up to 16 parts of the samples (of 50 to 1000 each),
+    The standard error of neighbour methods comes from the estimates of up to 16 parts of the samples (of 50 to 250 each),
     whose variance falls as 1/N; that of a series (``window`` > 0) from stretches. The spread of the local values would
     make it too small, by 1.1 to 1.6 times in simulations of Gaussian variables, because neighbours share what is random
     in them; it serves only below 100 samples, which the note says, and the Gaussian methods, where local values are

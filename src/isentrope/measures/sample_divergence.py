@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from isentrope.measures._parts import SMALLEST_PART, variance_by_parts
+from isentrope.measures._parts import SMALLEST_PART, apart, parts, variance_of_whole
 from isentrope.measures._spaces import as_numbers, columns_of
 from isentrope.measures.estimate import Estimate, unit_of
 from isentrope.measures.neighbours import NeighbourSearch
@@ -99,12 +99,14 @@ def kl_divergence_from_samples(
 
     here, there = together[:n], together[n:]
     known = values(here, there, n_jobs)
-    note = ""
-    variance = variance_by_parts(
-        lambda rows, others: float(values(here[rows], there[others], 1).mean()),
-        [n, m],
-        smallest=max(SMALLEST_PART, 4 * k),
-    )
+    note, variance = "", None
+    number = min(16, min(n, m) // max(SMALLEST_PART, 4 * k))
+    # As many parts of either; all samples are used, since what is random in x decays with n, and what is in y with m.
+    chosen, chosen_there = parts(n, n // max(1, number), n), parts(m, m // max(1, number), m)
+    if number > 1 and chosen is not None and chosen_there is not None:
+        (rows, part), (others, part_there) = chosen, chosen_there
+        moved = apart(here[rows], part, together), apart(there[others], part_there, together)
+        variance = variance_of_whole(values(*moved, n_jobs), part, n)
     if variance is None:
         variance = float(np.var(known, ddof=1)) / n
         note = f"the standard error is a lower bound: fewer than {2 * SMALLEST_PART} samples"
