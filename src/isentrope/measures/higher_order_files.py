@@ -87,19 +87,20 @@ def write_higher_order_information(
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     errors = Console(stderr=True)
     batches = walk.batches(missing)
-    batch = next(batches)
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         for order in missing:
-            task = progress.add_task(f"n-plets of {order}", total=comb(len(walk.labels), order))
+            count, written, writer = comb(len(walk.labels), order), 0, None
+            task = progress.add_task(f"n-plets of {order}", total=count)
             with _replacing(files[order]) as partial:
-                writer = None
-                while batch is not None and batch.order == order:
+                # Counted, so that a file is whole before the next order is begun.
+                while written < count:
+                    batch = next(batches)
                     found = HigherOrderInformation(
                         batch.members, batch.total / nats, batch.dual / nats, unit, method, walk.n, walk.labels
                     )
                     writer = _append(writer, partial, found, origin)
-                    progress.advance(task, len(found))
-                    batch = next(batches, None)
+                    written += len(found)
+                    progress.update(task, completed=written)
                 if writer is not None:
                     writer.close()
     return list(files.values())
