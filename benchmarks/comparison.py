@@ -2,9 +2,10 @@
 
     isentrope compare --all --seeds 3 --jobs 2 --output runs/all
     cp runs/all/comparison.parquet docs/comparison/comparison.parquet
-    python benchmarks/comparison.py docs/comparison/comparison.parquet
+    python benchmarks/comparison.py docs/comparison/comparison.parquet docs/comparison/first-comparison.parquet
 
-Writes two pictures to `docs/images`, and to `benchmarks/results/comparison.md` what `docs/comparison.md` shows.
+Writes two pictures to `docs/images`, and to `benchmarks/results/comparison.md` what `docs/comparison.md` shows. A second file
+is an earlier comparison, and the table then says where the two agree.
 """
 
 import sys
@@ -18,6 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
+from scipy.stats import spearmanr
 
 from isentrope._files import replacing, write_atomically
 from isentrope.lab.laboratory_settings import COMBINATIONS, SETTINGS
@@ -33,6 +35,9 @@ CURVES = (
     "siren", "em_rl", "ttrl", "qae + entropy_target",
 )  # fmt: skip
 """The recipes whose entropy is drawn step by step."""
+
+INTACT = 0.6
+"""A recipe with a lower pass@8 has destroyed the policy, and orders nothing among those that have not."""
 
 CROWD = 0.1
 """Recipes whose pass@8 lies within so much of the median are drawn enlarged."""
@@ -67,6 +72,41 @@ def markdown(records: Sequence[Record]) -> str:
         if setting.text in present:
             lines.append(f"| `{setting.text}` | {setting.reason} |")
     return "\n".join(lines) + "\n"
+
+
+def agreement(ranked: list[Standing], earlier: list[Standing]) -> str:
+    """How far two comparisons order the recipes alike, and which differences from the baseline both mark."""
+    before = {standing.recipe: standing for standing in earlier}
+    pairs = [(before[s.recipe], s) for s in ranked if s.recipe in before and s.baseline is not None]
+    whole = [pair for pair in pairs if min(s.cells["pass@8"].mean for s in pair) > INTACT]
+    lines = [
+        f"| rank correlation with the first comparison | all {len(pairs)} in both | the {len(whole)} with pass@8 > {INTACT} |",
+        "|---|---:|---:|",
+    ]
+    share = [[[s.cells["entropy_share"].mean for s in pair] for pair in group] for group in (pairs, whole)]
+    rows = {"share of the entropy that is left": share}
+    for name in COMPARED:
+        rows[f"{name} less the baseline's"] = [
+            [[s.differences[name].cell.mean for s in pair] for pair in group] for group in (pairs, whole)
+        ]
+    for name, groups in rows.items():
+        values = " | ".join(f"{spearmanr(*np.transpose(group)).statistic:.2f}" for group in groups)
+        lines.append(f"| {name} | {values} |")
+    for name in COMPARED:
+        lines += ["", f"{name}, marked in both to the same side: {_marked(whole, name, True)}."]
+        lines += ["", f"{name}, marked in one alone: {_marked(whole, name, False)}."]
+    return "\n".join(lines) + "\n"
+
+
+def _marked(pairs: list[tuple[Standing, Standing]], name: str, in_both: bool) -> str:
+    """The recipes that both comparisons mark to the same side, or those that only one does, with both differences."""
+    found = []
+    for first, second in pairs:
+        one, other = first.differences[name], second.differences[name]
+        alike = one.marked and other.marked and one.cell.mean * other.cell.mean > 0
+        if alike if in_both else (one.marked or other.marked) and not alike:
+            found.append(f"`{short(second.recipe)}` ({one.cell.mean:+.3f}, {other.cell.mean:+.3f})")
+    return ", ".join(found) or "none"
 
 
 def short(recipe: str) -> str:
@@ -173,9 +213,11 @@ def save(figure: Figure, path: Path) -> None:
     print(path)
 
 
-def main(path: str) -> None:
+def main(path: str, earlier: str | None = None) -> None:
     records = read_records(path)
     text = markdown(records)
+    if earlier is not None:
+        text += "\n" + agreement(standings(records), standings(read_records(earlier)))
     print(text)
     write_atomically(TABLE, text.encode())
     before = (
@@ -187,4 +229,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -658,7 +658,8 @@ def hicra(grams: Collection[Collection[int]] | None = None, strength: Number = 0
     """HICRA (arXiv 2509.03646): GRPO with more credit for planning tokens.
 
     ``grams`` are the strategic phrases as token ids; without them the host marks planning tokens in
-    ``extras["strategic"]``. ``strength`` is the paper's ``alpha``.
+    ``extras["strategic"]``; in the laboratory the calculator does, at what it is asked. ``strength`` is the paper's
+    ``alpha``. No gain over GRPO was seen there: pass@1 +0.011 +- 0.025, pass@8 +0.003 +- 0.007 over three seeds.
     """
     phrases = None if grams is None else frozenset(tuple(gram) for gram in grams)
     return grpo().with_(name="hicra", shaping=PlanningCredit(strength, phrases), papers=("hicra", "grpo"))
@@ -889,8 +890,9 @@ def prompt_augmentation(
     a policy must have seen: warm it up on `isentrope.lab.Templated` (on the command line, ``--task templated:countdown``).
     ``format_weight`` is what keeping to the form adds to the reward; the reward that is reported, and by which other parts
     tell right from wrong, is that of the answer alone. In a combination with a recipe that replaces rewards put this one
-    last (``ttrl + prompt_augmentation``). That the entropy lasts longer or rewards grow further was not seen on countdown
-    in so few steps as 40.
+    last (``ttrl + prompt_augmentation``). On the calculator it keeps a little more entropy than GRPO in 40 steps, 66% of the
+    first instead of 58%, and has a lower pass@1 in the one form that is tested, by 0.045 +- 0.020; on countdown neither
+    was seen.
     """
     return grpo().with_(
         name="prompt_augmentation",
