@@ -144,9 +144,9 @@ def _perron(steps: tuple[np.ndarray, ...], exponents: np.ndarray, n: int) -> tup
     matrix = np.zeros((n, n))
     matrix[steps] = np.exp(exponents - largest)
     values, vectors = np.linalg.eig(matrix)
-    first = int(np.argmax(values.real))
-    right = np.abs(vectors[:, first].real)
-    p = matrix[steps] * right[steps[1]] / (values[first].real * right[steps[0]])
+    first = int(np.argmax(np.real(values)))
+    rho, right = float(np.real(values[first])), np.abs(np.real(vectors[:, first]))
+    p = matrix[steps] * right[steps[1]] / (rho * right[steps[0]])
     chain = np.zeros((n, n))
     chain[steps] = p
     chain /= chain.sum(axis=1, keepdims=True)
@@ -154,7 +154,7 @@ def _perron(steps: tuple[np.ndarray, ...], exponents: np.ndarray, n: int) -> tup
     equations = (chain - np.eye(n)).T
     equations[0] = 1
     pi = np.abs(np.linalg.solve(equations, np.eye(n)[0]))
-    return float(np.log(values[first].real) + largest), chain[steps], pi / pi.sum()
+    return float(np.log(rho) + largest), chain[steps], pi / pi.sum()
 
 
 def _on_boundary(flow: np.ndarray, constraints: np.ndarray) -> bool:

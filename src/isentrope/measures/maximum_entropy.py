@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float
-from scipy.special import logsumexp
 
 from isentrope.measures._duals import contradiction, minimise, whitened
 from isentrope.measures.estimate import unit_of
@@ -232,7 +231,7 @@ def _multipliers(f: np.ndarray, target: np.ndarray, q: np.ndarray, support: np.n
 
     def dual(point: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         exponents = log_q - h @ point
-        log_z = float(logsumexp(exponents))
+        log_z = _log_sum(exponents)
         p = np.exp(exponents - log_z)
         mean = p @ h
         centred = h - mean
@@ -252,6 +251,11 @@ def _scale(f: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.where(scale > 0, scale, 1)
 
 
+def _log_sum(exponents: np.ndarray) -> float:
+    largest = exponents.max()
+    return float(largest + np.log(np.sum(np.exp(exponents - largest))))
+
+
 def _gibbs(
     f: np.ndarray, multipliers: np.ndarray, q: np.ndarray, support: np.ndarray, base: float | None = None
 ) -> MaximumEntropy:
@@ -260,7 +264,7 @@ def _gibbs(
     # Relative to the most probable outcome: large features with small differences keep their digits.
     origin = f[int(np.argmax(np.where(support, log_q - f @ multipliers, -np.inf)))]
     exponents = np.where(support, log_q - (f - origin) @ multipliers, -np.inf)
-    shifted = float(logsumexp(exponents))
+    shifted = _log_sum(exponents)
     p = np.exp(exponents - shifted)
     offsets = p @ (f - origin)
     centred = f - origin - offsets

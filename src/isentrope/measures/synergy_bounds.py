@@ -173,7 +173,7 @@ def _check_agreement(tx: np.ndarray, ty: np.ndarray, xy: np.ndarray, where: str)
         [kron(kron(each_t, each_x), y), kron(kron(each_t, x), each_y), kron(kron(t, each_x), each_y)], format="csr"
     )
     known = np.concatenate([tx.ravel(), ty.ravel(), xy.ravel()])
-    cells, slack = sums.shape[1], eye_array(len(known))
+    cells, slack = tx.size * len(xy[0]), eye_array(len(known))
     found = linprog(
         np.concatenate([np.zeros(cells), np.ones(2 * len(known))]),
         A_eq=hstack([sums, slack, -slack], format="csr"),
