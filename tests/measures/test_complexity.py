@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isentrope.measures import conditional_block_entropy
 from isentrope.measures.complexity import entropy_rate, lempel_ziv_complexity, markov_entropy_rate
 
 words = st.text(alphabet="abc", min_size=2, max_size=40)
@@ -105,6 +106,15 @@ def test_context_tree_is_the_recursion_over_all_contexts(word, depth):
     assert entropy_rate(s, depth=depth) == pytest.approx(expected)
 
 
+@given(words)
+def test_local_values_are_code_lengths_given_the_past(word):
+    s, depth = word + "ab", 2
+    local = entropy_rate(s, depth=depth, local=True, base=2).local
+    alphabet = sorted(set(s))
+    totals = [-slow_context_tree(s[:end], alphabet, "", depth, depth) for end in range(depth, len(s) + 1)]
+    np.testing.assert_allclose(local * math.log(2), np.diff(totals), atol=1e-10)
+
+
 @pytest.mark.parametrize("method", ["context_tree", "match_length", "lz76", "lz78"])
 @given(word=words)
 def test_names_of_symbols_do_not_matter(method, word):
@@ -126,6 +136,57 @@ def test_context_tree_finds_the_rate_of_processes_with_a_closed_form():
         assert estimate.value == pytest.approx(rate, abs=0.015)
     # The even process has no finite memory; contexts that are all ones, 2^-4 of them at depth 8, stay ambiguous.
     assert entropy_rate(even_process(50_000, rng), depth=14, base=2).value == pytest.approx(2 / 3, abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["fair coin", "golden mean", "flip chain"])
+def test_rates_over_many_draws(source):
+    """Bias and spread of every method for 40 sequences of 10,000 symbols, against the exact rate."""
+    rng = np.random.default_rng(10)
+    draw, rate, contexts = {
+        "fair coin": (lambda: rng.integers(0, 2, size=10_000), 1.0, 1),
+        "golden mean": (lambda: golden_mean(10_000, rng), 2 / 3, 2),
+        "flip chain": (lambda: np.cumsum(rng.random(10_000) < 0.1) % 2, binary_entropy(0.1), 2),
+    }[source]
+    sequences = [draw() for _ in range(40)]
+
+    def rates(estimate):
+        values = np.array([float(estimate(s)) for s in sequences])
+        return values.mean() - rate, values.std(ddof=1) / math.sqrt(40)
+
+    # Blocks with a correction have no bias to speak of; the code of context trees has the known redundancy, half a
+    # log2 n for each context, and a few bits for the tree.
+    bias, error = rates(lambda s: conditional_block_entropy(s, 2, base=2))
+    assert abs(bias) < 4 * error + 1e-4
+    bias, error = rates(lambda s: entropy_rate(s, base=2))
+    redundancy = contexts * math.log2(10_000) / 2 / 10_000
+    assert abs(bias - redundancy) < 4 * error + 5 / 10_000
+    assert abs(rates(lambda s: entropy_rate(s, method="match_length", base=2))[0]) < 0.12 * rate
+    assert 0 < rates(lambda s: entropy_rate(s, method="lz76", base=2))[0] < 0.15 * rate
+    # Its redundancy falls as 1/log n: at this length still a third to three fifths of the rate.
+    assert 0.3 * rate < rates(lambda s: entropy_rate(s, method="lz78", base=2))[0] < 0.65 * rate
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["context_tree", "match_length"])
+def test_standard_errors_are_the_spread(method):
+    # They leave out the bias, so the spread of the values is what they are to tell.
+    rng = np.random.default_rng(11)
+    found = [entropy_rate(golden_mean(5000, rng), method=method) for _ in range(200)]
+    spread = np.std([e.value for e in found], ddof=1)
+    assert np.mean([e.stderr for e in found]) == pytest.approx(spread, rel=0.25)
+
+
+def test_memory_and_time_grow_with_the_length_alone():
+    # A quadratic method would take minutes for these; both are the worst for careless parsers.
+    assert lempel_ziv_complexity(np.zeros(200_000, np.int64)) == 2
+    sequence = np.arange(200_000)  # every symbol is new
+    assert lempel_ziv_complexity(sequence) == 200_000
+    assert entropy_rate(sequence, method="lz78").value == pytest.approx(2 * math.log(200_000))
+    # The longest match at i is as long as what lies before and what is left.
+    position = np.arange(1, 200_000)
+    expected = 1 / np.mean((np.minimum(position, 200_000 - position) + 1) / np.log(position + 1))
+    assert entropy_rate(np.zeros(200_000, np.int64), method="match_length").value == pytest.approx(expected)
 
 
 def test_other_methods_approach_the_rate():
@@ -161,6 +222,8 @@ def test_markov_chains_are_exact():
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="method must be one of context_tree, match_length, lz76, lz78"):
         entropy_rate("abab", method="zip")
+    with pytest.raises(ValueError, match="only method 'context_tree' has local values"):
+        entropy_rate("abab", method="lz78", local=True)
     with pytest.raises(ValueError, match="at least 9 symbols are needed for these settings"):
         entropy_rate("abababab")
     with pytest.raises(ValueError, match="there are no samples"):
