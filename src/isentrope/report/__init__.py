@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from isentrope.report import palette
+    from isentrope.report.heat_map import plot_information, write_information
     from isentrope.report.html import write_report
     from isentrope.report.plots import (
         plot_entropy,
@@ -24,9 +25,11 @@ __all__ = [
     "palette",
     "plot_entropy",
     "plot_entropy_change",
+    "plot_information",
     "plot_pass_at_k",
     "plot_reward",
     "plot_token_entropy",
+    "write_information",
     "write_report",
 ]
 
@@ -36,7 +39,10 @@ def __getattr__(name: str):
         raise AttributeError(f"module 'isentrope.report' has no attribute {name!r}")
     if name == "palette":
         return import_module("isentrope.report.palette")
-    home = "html" if name == "write_report" else "plots" if name.startswith("plot_") else "store"
+    if name in ("plot_information", "write_information"):
+        home = "heat_map"
+    else:
+        home = "html" if name == "write_report" else "plots" if name.startswith("plot_") else "store"
     return getattr(import_module(f"isentrope.report.{home}"), name)
 
 

@@ -5,7 +5,7 @@ their yellow (too pale on white) and with a grey in place of black, so that they
 seventh series the colours repeat with another dash.
 """
 
-__all__ = ["DASHES", "GOOD", "HEAT", "MUTED", "SERIES", "rgba", "series_color"]
+__all__ = ["DASHES", "GOOD", "HEAT", "HEAT_END", "MUTED", "SERIES", "rgba", "series_color"]
 
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
 """Colours of runs, in order."""
@@ -21,6 +21,9 @@ GOOD = "#009e73"
 
 HEAT = "#d55e00"
 """What entropy is painted with: transparent at zero, this at the scale's end."""
+
+HEAT_END = "#4a1a00"
+"""Where a scale goes on beyond `HEAT`: for values of which a few are many times the others."""
 
 
 def series_color(index: int) -> str:

@@ -1,0 +1,240 @@
+"""The heat map of a matrix of mutual information: how much every variable tells of every other.
+
+Information, not correlation: the scale begins at 0, has a unit and is linear, and what an estimate has below 0 is drawn as
+0. The diagonal is left out, because an entropy is no information between two variables and would take the scale.
+"""
+
+import os
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from isentrope._files import replacing, write_atomically
+from isentrope.measures import InformationMatrix
+from isentrope.report.html import _json, _plotly
+from isentrope.report.palette import HEAT, HEAT_END, MUTED
+
+__all__ = ["plot_information", "write_information"]
+
+# More variables than this are put in the order of a clustering, and their values are left to the colours.
+_MANY = 12
+_LONGEST_LABEL = 28
+_SCALE = ((0.0, "#ffffff"), (0.5, HEAT), (1.0, HEAT_END))
+_UNKNOWN = "#e4e6ea"
+
+
+def plot_information(matrix: InformationMatrix, ax: Axes | None = None) -> Axes:
+    """Draw the mutual information of all pairs of variables as a heat map, with a colour bar in its unit.
+
+    Up to 12 variables keep their order, and their values are written into the cells; more are clustered, so that those
+    that tell of one another stand together. Pairs without a value (NaN) are grey.
+
+    Args:
+        matrix: the informations, as `isentrope.measures.mutual_information_matrix` gives them; the diagonal is not drawn.
+        ax: where to draw; the current axes by default.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: there are fewer than two variables.
+
+    Examples:
+        >>> import matplotlib
+        >>> matplotlib.use("agg")
+        >>> from isentrope.measures import mutual_information_matrix
+        >>> ax = plot_information(mutual_information_matrix({"x": "abab" * 9, "y": "cdcd" * 9}.values(), base=2))
+        >>> ax.figure.axes[1].get_ylabel()
+        'mutual information (bit)'
+    """
+    import matplotlib.pyplot as plt
+
+    ax = plt.gca() if ax is None else ax
+    shown, order = _shown(matrix)
+    labels = [_short(matrix.labels[i]) for i in order]
+    top = _top(shown)
+    colors = LinearSegmentedColormap.from_list("information", _SCALE).with_extremes(bad=_UNKNOWN)
+    image = ax.imshow(np.ma.masked_invalid(shown), cmap=colors, vmin=0, vmax=top)
+    places = np.arange(len(order))
+    size = 9 if len(order) <= 40 else 6
+    ax.set_xticks(places, labels, rotation=90, fontsize=size)
+    ax.set_yticks(places, labels, fontsize=size)
+    for text in [*ax.get_xticklabels(), *ax.get_yticklabels()]:
+        text.set_parse_math(False)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    for edge in places[1:] - 0.5:
+        ax.axhline(edge, color="white", linewidth=0.5)
+        ax.axvline(edge, color="white", linewidth=0.5)
+    if len(order) <= _MANY:
+        for (row, column), value in np.ndenumerate(shown):
+            if np.isfinite(value):
+                color = "white" if value > 0.45 * top else "black"
+                ax.text(column, row, f"{value:.2g}", ha="center", va="center", fontsize=8, color=color)
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    bar = figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03)
+    bar.set_label(f"mutual information ({matrix.unit})")
+    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    return ax
+
+
+def write_information(matrix: InformationMatrix, path: str | os.PathLike[str], *, title: str = "") -> Path:
+    """Write the heat map of `plot_information` to a file, whole or not at all.
+
+    Args:
+        matrix: the informations.
+        path: the file; its suffix says what it holds. An .html file opens without network and tells value and standard
+            error of the pair under the pointer; .png, .svg and .pdf are drawn by Matplotlib.
+        title: what stands above the map.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ValueError: the suffix is none of these, or there are fewer than two variables.
+        ImportError: plotly is not installed, which .html takes.
+        OSError: the file cannot be written; an earlier one is kept.
+
+    Examples:
+        >>> import tempfile
+        >>> from isentrope.measures import mutual_information_matrix
+        >>> matrix = mutual_information_matrix(["abab" * 9, "cdcd" * 9, "aabb" * 9])
+        >>> write_information(matrix, tempfile.mkdtemp() + "/map.svg").name
+        'map.svg'
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == ".html":
+        write_atomically(path, _page(matrix, title).encode("utf-8", errors="replace"))
+        return path
+    if suffix not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"write_information: {path.name} must end in .html, .png, .svg or .pdf")
+    side = 2.4 + max(0.14 if len(matrix.labels) > 40 else 0.3, 3.2 / len(matrix.labels)) * len(matrix.labels)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    ax = plot_information(matrix, figure.add_subplot())
+    ax.set_title(title, fontsize=10, parse_math=False)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=suffix[1:], dpi=160)
+    return path
+
+
+def _shown(matrix: InformationMatrix) -> tuple[Float[np.ndarray, "d d"], list[int]]:
+    """What is drawn, in which order: nothing below 0, and no diagonal."""
+    values = np.array(matrix.values, dtype=float)
+    if len(values) < 2:
+        raise ValueError(f"matrix: a heat map takes at least two variables (got {len(values)})")
+    np.fill_diagonal(values, np.nan)
+    # The information of two numbers that determine each other has no end, but the scale has one.
+    values = np.clip(values, 0.0, np.max(values, where=np.isfinite(values), initial=0.0))
+    order = _clustered(values) if len(values) > _MANY else list(range(len(values)))
+    return values[np.ix_(order, order)], order
+
+
+def _clustered(values: Float[np.ndarray, "d d"]) -> list[int]:
+    """An order in which neighbours share much information: the leaves of average linkage, turned as well as may be."""
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
+    known = np.nan_to_num(values)
+    distance = known.max() - known
+    np.fill_diagonal(distance, 0.0)
+    return leaves_list(linkage(squareform(distance), "average", optimal_ordering=True)).tolist()
+
+
+def _top(shown: np.ndarray) -> float:
+    return float(np.nanmax(shown, initial=0.0)) or 1.0
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= _LONGEST_LABEL else label[: _LONGEST_LABEL - 1] + "…"
+
+
+def _page(matrix: InformationMatrix, title: str) -> str:
+    shown, order = _shown(matrix)
+    # A repeated label would be one place on Plotly's axis, so places are numbers and labels their ticks.
+    places, labels = list(range(len(order))), [matrix.labels[i] for i in order]
+    stderr = np.asarray(matrix.stderr)[np.ix_(order, order)]
+    values = np.asarray(matrix.values)[np.ix_(order, order)]
+    told = [
+        [
+            f"{escape(labels[i])} and {escape(labels[j])}<br>{_told(values[i, j], stderr[i, j], matrix.unit)}"
+            if i != j
+            else ""
+            for j in places
+        ]
+        for i in places
+    ]
+    axis = {
+        "tickvals": places,
+        "ticktext": [escape(_short(label)) for label in labels],
+        "showgrid": False,
+        "zeroline": False,
+        "automargin": True,
+        "tickfont": {"size": 12 if len(places) <= 40 else 9},
+    }
+    trace = {
+        "type": "heatmap",
+        "z": [[value if np.isfinite(value) else None for value in row] for row in shown.tolist()],
+        "x": places,
+        "y": places,
+        "text": told,
+        "hovertemplate": "%{text}<extra></extra>",
+        "hoverongaps": False,
+        "colorscale": _SCALE,
+        "zmin": 0,
+        "zmax": _top(shown),
+        "xgap": 1,
+        "ygap": 1,
+        "colorbar": {"title": {"text": f"mutual information ({matrix.unit})", "side": "right"}, "outlinewidth": 0},
+    }
+    if len(places) <= _MANY:
+        trace |= {"texttemplate": "%{z:.2~g}"}
+    side = max(420, 28 * len(places) + 200) if len(places) <= 40 else 14 * len(places) + 240
+    layout = {
+        "width": side + 120,
+        "height": side,
+        "xaxis": {**axis, "tickangle": -90, "constrain": "domain"},
+        "yaxis": {**axis, "autorange": "reversed", "scaleanchor": "x", "constrain": "domain"},
+        "plot_bgcolor": _UNKNOWN,
+        "paper_bgcolor": "#ffffff",
+        # Room for the buttons above the colour bar.
+        "margin": {"l": 8, "r": 8, "t": 36, "b": 8},
+        "font": {"family": "system-ui, sans-serif"},
+    }
+    # Named one by one, because Plotly's own choice holds a button that sends the data to its server.
+    config = {
+        "displaylogo": False,
+        "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+        "plotlyServerURL": "",
+        "toImageButtonOptions": {"format": "svg", "filename": "isentrope"},
+    }
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title) or "Mutual information"} · Isentrope</title>
+<style>body {{ margin: 2rem; font-family: system-ui, sans-serif; }} h1 {{ font-size: 1.1rem; }}
+p {{ color: {MUTED}; font-size: 0.85rem; }}</style>
+</head>
+<body>
+<h1>{escape(title)}</h1>
+<div id="map" role="img" aria-label="Heat map of mutual information"></div>
+<p>Grey: no value. Values below 0, which estimates of no information have by chance, are drawn as 0.</p>
+<script>{_plotly()}</script>
+<script>Plotly.newPlot("map", [{_json(trace)}], {_json(layout)}, {_json(config)});</script>
+</body>
+</html>
+"""
+
+
+def _told(value: float, stderr: float, unit: str) -> str:
+    if not np.isfinite(value):
+        return "no value"
+    return f"{value:.4g} ± {stderr:.2g} {unit}" if np.isfinite(stderr) else f"{value:.4g} {unit}"
