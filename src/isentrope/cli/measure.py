@@ -1,6 +1,7 @@
 """``isentrope measure``: the entropy of what files hold."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -8,6 +9,11 @@ from cyclopts import Parameter
 from isentrope.cli._measuring.exchange import Asked
 from isentrope.cli._measuring.files import measure_file
 from isentrope.cli._measuring.rendering import as_json, console, display_name, show
+from isentrope.measures import InformationMatrix
+
+# Pairs that a terminal lists unless it is told otherwise.
+_ON_TERMINAL = 40
+_PICTURES = (".html", ".png", ".svg", ".pdf")
 
 
 def measure(
@@ -19,6 +25,14 @@ def measure(
     missing: Literal["error", "drop"] = "error",
     axis: int | None = None,
     probabilities: Annotated[bool | None, Parameter(negative="--samples")] = None,
+    pairs: Annotated[bool, Parameter(negative="")] = False,
+    test: Annotated[bool, Parameter(negative="")] = False,
+    shuffles: int = 199,
+    rows: int = 20_000,
+    top: int | None = None,
+    plot: Path | None = None,
+    series: Annotated[bool, Parameter(negative="")] = False,
+    lag: int | None = None,
     json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Measure the entropy of what files hold.
@@ -30,6 +44,9 @@ def measure(
     - **.safetensors**: each tensor, read one at a time.
     - Anything else: its bytes. A single ``-`` reads standard input.
 
+    With ``--pairs`` it is the mutual information of every two columns, the largest first; with ``--series`` the columns
+    are series, and what counts is the order of their values.
+
     Estimates carry their standard error. On a terminal this prints tables, into a pipe plain columns.
 
     **Examples**
@@ -37,6 +54,8 @@ def measure(
     ```
     isentrope measure book.txt
     isentrope measure table.csv --column age --column city --missing drop
+    isentrope measure table.csv --pairs --test --plot information.html
+    isentrope measure recording.npy --series --axis 1
     isentrope measure predictions.npy --probabilities --axis 1 --base e
     isentrope measure model.safetensors --json | jq '.rows[0]'
     ```
@@ -51,6 +70,14 @@ def measure(
         axis: axis of .npy and .npz arrays: along which probabilities sum to 1 (the last by default), or along which
             samples lie (all values together by default).
         probabilities: read .npy and .npz arrays as probabilities, or as samples.
+        pairs: measure the mutual information of all pairs of columns of a table or arrays.
+        test: with --pairs, test each pair against shuffles of one column: a p-value, and a false discovery rate.
+        shuffles: most shuffles of a test; it ends early where the value is clearly not unusual.
+        rows: most rows that pairs with numbers are measured on; of more, so many are drawn at random.
+        top: with --pairs, how many of the pairs are listed; all without it, but 40 on a terminal.
+        plot: with --pairs, a file for the heat map: .html, .png, .svg or .pdf.
+        series: measure the columns of a table or arrays as series.
+        lag: with --series, steps between the values of a window (1 by default).
         json_lines: print one JSON object for each file, with standard errors and units.
     """
     if not files:
@@ -60,6 +87,7 @@ def measure(
         raise ValueError(
             f"measure: no option {unknown[0]}; isentrope measure --help lists them (a file: ./{unknown[0]})"
         )
+    _check(pairs, test, shuffles, rows, top, plot, series, lag, len(files))
     asked = Asked(
         base={"2": 2.0, "e": None, "10": 10.0}[base],
         columns=column or [],
@@ -68,17 +96,26 @@ def measure(
         drop_missing=missing == "drop",
         axis=axis,
         probabilities=probabilities,
+        pairs=pairs,
+        series=series,
+        shuffles=shuffles if test else 0,
+        most_rows=rows,
+        lag=lag,
     )
     screen = console()
     failures: list[str] = []
     for file in files:
         try:
             found = measure_file(file, asked)
+            if plot is not None and found.matrix is not None:
+                _draw(file, found.matrix, plot)
         except (ValueError, OSError) as error:
             failures.append(f"{display_name(file)}: {_explain(error)}")
             if json_lines:
                 print(json.dumps({"file": file, "error": _explain(error)}, ensure_ascii=False), flush=True)
             continue
+        if pairs and (top is not None or (screen.is_terminal and not json_lines)):
+            found = found.first(top or _ON_TERMINAL)
         if json_lines:
             print(json.dumps(as_json(file, found, asked.unit), ensure_ascii=False, allow_nan=False), flush=True)
         else:
@@ -86,6 +123,42 @@ def measure(
     if failures:
         several = f"{len(failures)} of {len(files)} files: " if len(failures) > 1 else ""
         raise ValueError(several + "; ".join(failures))
+
+
+def _check(
+    pairs: bool,
+    test: bool,
+    shuffles: int,
+    rows: int,
+    top: int | None,
+    plot: Path | None,
+    series: bool,
+    lag: int | None,
+    files: int,
+) -> None:
+    if pairs and series:
+        raise ValueError("measure: --pairs and --series ask for different things; choose one")
+    if given := [name for name, value in (("--test", test), ("--plot", plot), ("--top", top)) if value and not pairs]:
+        raise ValueError(f"measure: {given[0]} goes with --pairs")
+    if lag is not None and not series:
+        raise ValueError("measure: --lag goes with --series")
+    for name, value, least in (("shuffles", shuffles, 1), ("rows", rows, 100), ("top", top, 1), ("lag", lag, 1)):
+        if value is not None and value < least:
+            raise ValueError(f"measure: --{name} must be at least {least} (got {value})")
+    if plot is not None:
+        if files > 1:
+            raise ValueError("measure: --plot draws one file; measure the others by themselves")
+        if plot.suffix.lower() not in _PICTURES:
+            raise ValueError(f"measure: --plot {plot} must end in {', '.join(_PICTURES)}")
+        if not plot.parent.is_dir():
+            raise ValueError(f"measure: --plot {plot}: there is no folder {plot.parent}")
+
+
+def _draw(file: str, matrix: InformationMatrix, path: Path) -> None:
+    # Matplotlib takes a second to import.
+    from isentrope.report import write_information
+
+    write_information(matrix, path, title=f"{Path(display_name(file)).name}: mutual information of its columns")
 
 
 def _explain(error: Exception) -> str:

@@ -7,6 +7,7 @@ any other holds samples, which `columns` reads as one column or, with an axis, a
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from scipy.special import xlogy
 
 from isentrope.cli._measuring.columns import Column, measure_column, methods_of, refuse_missing
 from isentrope.cli._measuring.exchange import Asked, Found
+from isentrope.cli._measuring.pairs import measure_pairs
+from isentrope.cli._measuring.series import measure_series
 
 # Series that the samples of an array may be split into by --axis.
 _MANY_SLICES = 1000
@@ -32,15 +35,14 @@ def measure_arrays(path: Path, asked: Asked) -> Found:
         raise ValueError(f"cannot be read as NumPy data ({error}); it may be cut off") from None
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
-    for name in asked.chosen(list(arrays), "array"):
+    holds = f"NumPy, {len(arrays)} array{'s' * (len(arrays) > 1)}"
+    chosen = asked.chosen(list(arrays), "array")
+    for name in chosen:
+        _check(name, arrays[name], asked)
+    if asked.pairs or asked.series:
+        return _measure_together(holds, {name: arrays[name] for name in chosen}, asked)
+    for name in chosen:
         array = arrays[name]
-        if array.size == 0 or array.ndim == 0 or array.dtype.kind not in "biufUS":
-            raise ValueError(
-                f"array {name!r} of shape {array.shape} and type {array.dtype} cannot be measured; "
-                "a non-empty array of real numbers, booleans or strings can"
-            )
-        if asked.axis is not None and not -array.ndim <= asked.axis < array.ndim:
-            raise ValueError(f"array {name!r} of shape {array.shape} has no axis {asked.axis}")
         if _is_probabilities(array, asked, name):
             rows.append(_measure_probabilities(name, array, asked))
             if asked.probabilities is None:
@@ -49,8 +51,17 @@ def measure_arrays(path: Path, asked: Asked) -> Found:
             rows += _measure_samples(name, array, asked)
             if asked.probabilities is None and (other := _other_axis(array)) is not None:
                 notes.append(f"{name!r} sums to 1 along axis {other}; --axis {other} if these are probabilities")
-    holds = f"NumPy, {len(arrays)} array{'s' * (len(arrays) > 1)}"
     return Found(holds, rows, methods_of(rows) + notes)
+
+
+def _check(name: str, array: np.ndarray, asked: Asked) -> None:
+    if array.size == 0 or array.ndim == 0 or array.dtype.kind not in "biufUS":
+        raise ValueError(
+            f"array {name!r} of shape {array.shape} and type {array.dtype} cannot be measured; "
+            "a non-empty array of real numbers, booleans or strings can"
+        )
+    if asked.axis is not None and not -array.ndim <= asked.axis < array.ndim:
+        raise ValueError(f"array {name!r} of shape {array.shape} has no axis {asked.axis}")
 
 
 def _is_probabilities(array: np.ndarray, asked: Asked, name: str) -> bool:
@@ -118,32 +129,64 @@ def _measure_probabilities(name: str, array: np.ndarray, asked: Asked) -> dict[s
 
 
 def _measure_samples(name: str, array: np.ndarray, asked: Asked) -> Iterator[dict[str, Any]]:
-    if asked.axis is None:
+    columns = _columns(name, array, asked.axis)
+    refuse_missing(columns, array.size if asked.axis is None else array.shape[asked.axis], asked)
+    asked = _asked_of_columns({name: list(columns)}, asked)
+    for label, column in columns.items():
+        yield {"array": label, "shape": list(array.shape), **measure_column(label, column, asked)}
+
+
+def _measure_together(holds: str, arrays: dict[str, np.ndarray], asked: Asked) -> Found:
+    """The pairs or the series that arrays hold: vectors, and what lies along the axis of other arrays."""
+    asked.refuse("samples, which --pairs and --series take", "--probabilities")
+    columns: dict[str, Column] = {}
+    labels: dict[str, list[str]] = {}
+    for name, array in arrays.items():
+        if array.ndim > 1 and asked.axis is None:
+            raise ValueError(
+                f"array {name!r} of shape {array.shape} holds more than one column; say along which axis the samples lie "
+                "(--axis 0 for columns)"
+            )
+        found = _columns(name, array, 0 if array.ndim == 1 else asked.axis)
+        labels[name] = list(found)
+        columns |= found
+    lengths = {label: len(column.values) + column.missing for label, column in columns.items()}
+    if asked.pairs and len(set(lengths.values())) > 1:
+        (first, n), (other, m) = next((a, b) for a, b in pairwise(lengths.items()) if a[1] != b[1])
+        raise ValueError(f"--pairs takes columns of one length (got {n:,} in {first!r} and {m:,} in {other!r})")
+    for label, column in columns.items():
+        refuse_missing({label: column}, lengths[label], asked)
+    measure = measure_pairs if asked.pairs else measure_series
+    return measure(holds, columns, max(lengths.values()), _asked_of_columns(labels, asked))
+
+
+def _columns(name: str, array: np.ndarray, axis: int | None) -> dict[str, Column]:
+    """All values of an array as one column, or each of its series along an axis."""
+    if axis is None or array.ndim == 1:
         slices = {name: array.ravel()}
     else:
-        others = np.moveaxis(array, asked.axis, 0)
+        others = np.moveaxis(array, axis, 0)
         if others[0].size > _MANY_SLICES:
             raise ValueError(
-                f"array {name!r} of shape {array.shape} has {others[0].size:,} series along axis {asked.axis}; at most "
+                f"array {name!r} of shape {array.shape} has {others[0].size:,} series along axis {axis}; at most "
                 f"{_MANY_SLICES:,} are listed: leave out --axis to measure all values together"
             )
         slices = {
-            _slice_name(name, index, asked.axis): others[(slice(None), *index)]
-            for index in np.ndindex(others.shape[1:])
+            _slice_name(name, index, axis): others[(slice(None), *index)] for index in np.ndindex(others.shape[1:])
         }
-    columns = {
+    return {
         label: Column.of(pa.array(np.array(values, np.float64 if values.dtype == np.float16 else None)))
         for label, values in slices.items()
     }
-    refuse_missing(columns, array.size if asked.axis is None else array.shape[asked.axis], asked)
-    # What was said of an array holds for each of its series.
-    asked = replace(
+
+
+def _asked_of_columns(labels: dict[str, list[str]], asked: Asked) -> Asked:
+    """What was said of an array, said of each of its columns."""
+    return replace(
         asked,
-        discrete=list(columns) if name in asked.discrete else [],
-        numeric=list(columns) if name in asked.numeric else [],
+        discrete=[label for name in asked.discrete for label in labels.get(name, [])],
+        numeric=[label for name in asked.numeric for label in labels.get(name, [])],
     )
-    for label, column in columns.items():
-        yield {"array": label, "shape": list(array.shape), **measure_column(label, column, asked)}
 
 
 def _slice_name(name: str, index: tuple[int, ...], axis: int) -> str:

@@ -37,11 +37,10 @@ def methods_of(rows: list[dict[str, Any]]) -> list[str]:
 
 @dataclass(frozen=True)
 class Column:
-    """Values without the missing ones (a pyarrow array), and how many those were."""
+    """Values without the missing ones (a pyarrow array), and in which rows they were (None where in all)."""
 
     values: Any
-    missing: int
-    first_missing: int
+    present: np.ndarray | None
 
     @classmethod
     def of(cls, values) -> "Column":
@@ -49,12 +48,16 @@ class Column:
         if pa.types.is_float16(values.type) or pa.types.is_decimal(values.type):
             values = values.cast(pa.float64())
         if pa.types.is_null(values.type):
-            return cls(values.slice(0, 0), len(values), 0)
-        absent = np.asarray(values.is_null(nan_is_null=True))
-        missing = int(np.count_nonzero(absent))
-        if not missing:
-            return cls(values, 0, -1)
-        return cls(values.filter(pa.array(~absent)), missing, int(np.argmax(absent)))
+            return cls(values.slice(0, 0), np.zeros(len(values), bool))
+        present = ~np.asarray(values.is_null(nan_is_null=True))
+        if present.all():
+            return cls(values, None)
+        return cls(values.filter(pa.array(present)), present)
+
+    @property
+    def missing(self) -> int:
+        """How many values are missing."""
+        return 0 if self.present is None else int(np.count_nonzero(~self.present))
 
 
 def refuse_missing(columns: dict[str, Column], rows: int, asked: Asked) -> None:
@@ -64,8 +67,9 @@ def refuse_missing(columns: dict[str, Column], rows: int, asked: Asked) -> None:
         listed = ", ".join(f"{column.missing:,} in {name!r}" for name, column in holed[:8])
         more = f" and {len(holed) - 8} columns more" if len(holed) > 8 else ""
         name, column = holed[0]
+        assert column.present is not None
         raise ValueError(
-            f"missing values, of {rows:,}: {listed}{more} (the first in row {column.first_missing + 1} of {name!r}); "
+            f"missing values, of {rows:,}: {listed}{more} (the first in row {int(np.argmin(column.present)) + 1} of {name!r}); "
             "pass --missing drop to leave them out"
         )
 
@@ -106,22 +110,27 @@ def measure_column(name: str, column: Column, asked: Asked) -> dict[str, Any]:
     return row | {"read as": reading, "entropy*": entropy, "note": notes or None}
 
 
-def _reading(name: str, values, occurrences, counts: np.ndarray, asked: Asked) -> tuple[str, str]:
-    """Whether a column is read as "discrete" symbols or "numeric" samples of a density, and a remark on it."""
+def is_symbolic(name: str, values: Any, distinct: int, asked: Asked) -> bool:
+    """Whether values are symbols: text, booleans, dates and integers that take few values, or what the user says."""
     is_integer, is_float = pa.types.is_integer(values.type), pa.types.is_floating(values.type)
     if name in asked.discrete:
-        return "discrete", ""
+        return True
     if name in asked.numeric:
         if not (is_integer or is_float):
             raise ValueError(f"column {name!r} is of type {values.type}, which --numeric cannot read as numbers")
-        return "numeric", ""
-    if not (is_integer or is_float):
-        return "discrete", _numbers_among_text(values, occurrences)
-    n, distinct, most = len(values), len(counts), int(counts.max())
-    if is_integer and (distinct <= _FEW_VALUES or n >= _SAMPLES_PER_VALUE * distinct):
-        return "discrete", ""
+        return False
+    if is_integer:
+        return distinct <= _FEW_VALUES or len(values) >= _SAMPLES_PER_VALUE * distinct
+    return not is_float
+
+
+def _reading(name: str, values: Any, occurrences: Any, counts: np.ndarray, asked: Asked) -> tuple[str, str]:
+    """Whether a column is read as "discrete" symbols or "numeric" samples of a density, and a remark on it."""
+    if is_symbolic(name, values, len(counts), asked):
+        return "discrete", "" if name in asked.discrete else _numbers_among_text(values, occurrences)
+    most = int(counts.max())
     # The spacing estimator looks about sqrt(n) values aside; a value that recurs as often has no density.
-    if distinct > 1 and most > isqrt(n):
+    if name not in asked.numeric and len(counts) > 1 and most > isqrt(len(values)):
         return "discrete", f"one value recurs {most:,} times, so there is no density"
     return "numeric", ""
 

@@ -1,8 +1,9 @@
 """What a reader of files is asked, and what it gives back."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from isentrope.measures import InformationMatrix
 from isentrope.measures.estimate import unit_of
 
 
@@ -10,7 +11,8 @@ from isentrope.measures.estimate import unit_of
 class Asked:
     """What the user wants to know of a file, and how it is to be read.
 
-    ``probabilities`` is None where the file decides, and ``axis`` where it was not named.
+    ``probabilities`` is None where the file decides, and ``axis`` where it was not named. ``shuffles`` is 0 where no test
+    was asked for, and ``lag`` None where it was not named.
     """
 
     base: float | None
@@ -20,6 +22,11 @@ class Asked:
     drop_missing: bool
     axis: int | None
     probabilities: bool | None
+    pairs: bool = False
+    series: bool = False
+    shuffles: int = 0
+    most_rows: int = 0
+    lag: int | None = None
 
     @property
     def nats(self) -> float:
@@ -41,6 +48,8 @@ class Asked:
             "--axis": self.axis is not None,
             "--probabilities": self.probabilities is True,
             "--samples": self.probabilities is False,
+            "--pairs": self.pairs,
+            "--series": self.series,
         }
         if wrong := [option for option in options if given[option]]:
             raise ValueError(f"{wrong[0]} does not apply to {kind}")
@@ -57,9 +66,20 @@ class Asked:
 class Found:
     """What a file holds: a sentence, rows of named values, and remarks.
 
-    A heading that ends in a star is an entropy and gets the unit; its star is not shown.
+    A heading that ends in a star is an entropy and gets the unit; its star is not shown. The first ``keys`` values of a
+    row name it. Of pairs there is also the matrix, to be drawn.
     """
 
     holds: str
     rows: list[dict[str, Any]]
     notes: list[str] = field(default_factory=list)
+    keys: int = 1
+    matrix: InformationMatrix | None = None
+
+    def first(self, most: int) -> "Found":
+        """The same with no more than so many rows."""
+        if len(self.rows) <= most:
+            return self
+        return replace(
+            self, rows=self.rows[:most], notes=[*self.notes, f"{len(self.rows) - most:,} pairs more (--top)"]
+        )

@@ -13,6 +13,9 @@ from rich.text import Text
 from isentrope.cli._measuring.exchange import Found
 from isentrope.measures import Estimate
 
+# Remarks on single rows that are printed; a table of all pairs may have hundreds.
+_MOST_REMARKS = 20
+
 
 def console() -> Console:
     """Where tables are printed."""
@@ -57,7 +60,7 @@ def _print(console: Console, file: str, found: Found, unit: str) -> None:
         header_style="bold" if on_terminal else "",
         show_edge=False,
     )
-    first = next(iter(found.rows[0]))
+    names = list(found.rows[0])[: found.keys]
     shown = [key for key in found.rows[0] if key != "note" and any(row.get(key) is not None for row in found.rows)]
     if not any(row.get("missing") for row in found.rows):
         shown = [key for key in shown if key != "missing"]
@@ -69,15 +72,21 @@ def _print(console: Console, file: str, found: Found, unit: str) -> None:
             no_wrap=is_number,
             overflow="fold",
             min_width=None if is_number else min(16, max(len(_written(row.get(key))) for row in found.rows)),
-            style="cyan" if key == first and on_terminal else "",
+            style="cyan" if key in names and on_terminal else "",
         )
     for row in found.rows:
-        table.add_row(*(Text(_written(row.get(key), with_error=first != "tensor")) for key in shown))
+        table.add_row(*(Text(_written(row.get(key), with_error="tensor" not in names)) for key in shown))
     console.print(table)
-    remarks = [(f"{row[first]}: ", row["note"]) for row in found.rows if row.get("note")]
+    remarks = [(f"{_name(row, found)}: ", row["note"]) for row in found.rows if row.get("note")]
+    if len(remarks) > _MOST_REMARKS:
+        remarks = [*remarks[:_MOST_REMARKS], (f"{len(remarks) - _MOST_REMARKS} rows more: ", "remarks as in --json")]
     for name, remark in [*remarks, *(("", note) for note in found.notes)]:
         console.print(Text.assemble("" if on_terminal else "# ", (name, "cyan" if on_terminal else ""), remark))
     console.print()
+
+
+def _name(row: dict[str, Any], found: Found) -> str:
+    return " and ".join(str(value) for value in list(row.values())[: found.keys])
 
 
 def _written(value: Any, with_error: bool = True) -> str:

@@ -8,7 +8,9 @@ from pyarrow import csv, parquet
 
 from isentrope.cli._measuring.columns import Column, measure_column, methods_of, refuse_missing
 from isentrope.cli._measuring.exchange import Asked, Found
+from isentrope.cli._measuring.pairs import measure_pairs
 from isentrope.cli._measuring.rendering import progress
+from isentrope.cli._measuring.series import measure_series
 
 _OF_ARRAYS = ("--axis", "--probabilities", "--samples")
 
@@ -63,10 +65,14 @@ def _measure_table(path: Path, table: pa.Table, names: list[str], kind: str, ask
         raise ValueError(f"has {len(names)} columns but no rows; there is nothing to measure")
     columns = {name: Column.of(table.column(name)) for name in table.column_names}
     refuse_missing(columns, table.num_rows, asked)
+    holds = f"{kind} table, {table.num_rows:,} rows and {len(names):,} columns"
+    if asked.pairs:
+        return measure_pairs(holds, columns, table.num_rows, asked)
+    if asked.series:
+        return measure_series(holds, columns, table.num_rows, asked)
     with progress(table.num_rows * len(columns) > 10_000_000) as bar:
         rows = [
             {"column": name, **measure_column(name, column, asked)}
             for name, column in bar.track(columns.items(), description=str(path), total=len(columns))
         ]
-    holds = f"{kind} table, {table.num_rows:,} rows and {len(names):,} columns"
     return Found(holds, rows, methods_of(rows))

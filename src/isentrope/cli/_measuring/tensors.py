@@ -51,7 +51,10 @@ _STORED: dict[str, np.dtype] = {
 
 def measure_safetensors(path: Path, asked: Asked) -> Found:
     """Measure each tensor, or those that were asked for."""
-    asked.refuse("tensors", "--discrete", "--numeric", "--missing", "--axis", "--probabilities", "--samples")
+    asked.refuse(
+        "tensors",
+        *("--discrete", "--numeric", "--missing", "--axis", "--probabilities", "--samples", "--pairs", "--series"),
+    )
     try:
         with safe_open(path, framework="np"):
             pass

@@ -22,6 +22,8 @@ def measure_bytes(data: bytes, asked: Asked) -> Found:
         "--axis",
         "--probabilities",
         "--samples",
+        "--pairs",
+        "--series",
     )
     if not data:
         raise ValueError("is empty; there is nothing to measure")
