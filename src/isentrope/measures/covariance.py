@@ -5,7 +5,7 @@ from typing import Any
 from array_api_compat import array_namespace
 from jaxtyping import Float
 
-from isentrope.measures._array import ArrayLike, _as_array, _to_numpy, _values_are_known
+from isentrope.measures._array import ArrayLike, _as_array, _to_numpy
 
 
 class CovarianceAccumulator:
@@ -75,12 +75,11 @@ class CovarianceAccumulator:
         if n == 0:
             return
         rows = xp.astype(rows, getattr(xp, self.dtype))
+        if not bool(xp.all(xp.isfinite(rows))):
+            raise ValueError(f"{name}: batch must be finite (row {_first_not_finite(rows, xp)} is not)")
         mean = xp.mean(rows, axis=0)
         centred = rows - mean
-        scatter = xp.matrix_transpose(centred) @ centred
-        if _values_are_known(rows) and not bool(xp.all(xp.isfinite(xp.linalg.diagonal(scatter)))):
-            raise ValueError(f"{name}: batch must be finite (row {_first_not_finite(rows, xp)} is not)")
-        self._join(n, mean, scatter)
+        self._join(n, mean, xp.matrix_transpose(centred) @ centred)
 
     def merge(self, other: "CovarianceAccumulator") -> None:
         """Take in what another accumulator has seen, such as that of another process.
