@@ -75,6 +75,20 @@ def test_an_infinite_information_has_the_end_of_the_scale():
     assert ax.get_images()[0].get_array()[0, 1] == 0.3
 
 
+def test_a_pair_far_beyond_the_others_does_not_take_the_scale(tmp_path):
+    values = np.full((4, 4), 0.2)
+    values[0, 1] = values[1, 0] = 4.0
+    values[2, 3] = values[3, 2] = 0.3
+    ax = plot_information(matrix_of(values))
+    assert ax.get_images()[0].norm.vmax == 0.3
+    assert "4" in [text.get_text() for text in ax.texts]
+    (trace,), _, _ = figure_of(write_information(matrix_of(values), tmp_path / "map.html"))
+    assert (trace["zmax"], trace["z"][0][1], trace["text"][0][1]) == (0.3, 4.0, "4")
+    # Where the others are nothing but chance, there is nothing to show of them.
+    ax = plot_information(matrix_of(values, stderr=0.2), plt.figure().add_subplot())
+    assert ax.get_images()[0].norm.vmax == 4.0
+
+
 def test_nothing_but_zeros_can_be_drawn():
     assert plot_information(matrix_of(np.zeros((2, 2)))).get_images()[0].norm.vmax == 1
 
@@ -100,10 +114,10 @@ def test_the_page_tells_value_and_error_of_a_pair(tmp_path):
     (trace,), layout, config = figure_of(write_information(SMALL, tmp_path / "map.html"))
     assert trace["z"] == [[None, 0.5, 0.0], [0.5, None, None], [0.0, None, None]]
     assert (trace["zmin"], trace["zmax"]) == (0, 0.5)
-    assert trace["text"][0][1] == "a and b<br>0.5 ± 0.01 bit"
+    assert trace["customdata"][0][1] == "a and b<br>0.5 ± 0.01 bit"
     # What is told is the estimate, though the colour is that of zero.
-    assert trace["text"][0][2] == "a and c<br>-0.02 ± 0.01 bit"
-    assert trace["text"][1][2] == "b and c<br>no value"
+    assert trace["customdata"][0][2] == "a and c<br>-0.02 ± 0.01 bit"
+    assert trace["customdata"][1][2] == "b and c<br>no value"
     assert layout["yaxis"]["ticktext"] == ["a", "b", "c"]
     assert config["plotlyServerURL"] == ""
 
@@ -115,7 +129,7 @@ def test_names_are_no_markup(tmp_path):
     assert "<script>document.title" not in text
     (trace,), layout, _ = figure_of(path)
     assert "<b>" not in layout["xaxis"]["ticktext"][0]
-    assert "<b>" not in trace["text"][0][1]
+    assert "<b>" not in trace["customdata"][0][1]
 
 
 def test_without_plotly_the_error_says_what_to_install(tmp_path, monkeypatch):

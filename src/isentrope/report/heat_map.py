@@ -1,7 +1,9 @@
 """The heat map of a matrix of mutual information: how much every variable tells of every other.
 
 Information, not correlation: the scale begins at 0, has a unit and is linear, and what an estimate has below 0 is drawn as
-0. The diagonal is left out, because an entropy is no information between two variables and would take the scale.
+0. The diagonal is left out, because an entropy is no information between two variables and would take the scale. So would
+two columns that say the same: where a few pairs stand far above all others, the scale ends with the others, and theirs is
+written into their cells.
 """
 
 import os
@@ -24,6 +26,8 @@ __all__ = ["plot_information", "write_information"]
 # More variables than this are put in the order of a clustering, and their values are left to the colours.
 _MANY = 12
 _LONGEST_LABEL = 28
+# One pair, or one in so many, may stand beyond the scale if it has this many times what the others have.
+_BEYOND_SHARE, _BEYOND = 50, 3
 _SCALE = ((0.0, "#ffffff"), (0.5, HEAT), (1.0, HEAT_END))
 _UNKNOWN = "#e4e6ea"
 
@@ -57,9 +61,9 @@ def plot_information(matrix: InformationMatrix, ax: Axes | None = None) -> Axes:
     ax = plt.gca() if ax is None else ax
     shown, order = _shown(matrix)
     labels = [_short(matrix.labels[i]) for i in order]
-    top = _top(shown)
+    end = _end(shown, np.asarray(matrix.stderr)[np.ix_(order, order)])
     colors = LinearSegmentedColormap.from_list("information", _SCALE).with_extremes(bad=_UNKNOWN)
-    image = ax.imshow(np.ma.masked_invalid(shown), cmap=colors, vmin=0, vmax=top)
+    image = ax.imshow(np.ma.masked_invalid(shown), cmap=colors, vmin=0, vmax=end)
     places = np.arange(len(order))
     size = 9 if len(order) <= 40 else 6
     ax.set_xticks(places, labels, rotation=90, fontsize=size)
@@ -71,14 +75,13 @@ def plot_information(matrix: InformationMatrix, ax: Axes | None = None) -> Axes:
     for edge in places[1:] - 0.5:
         ax.axhline(edge, color="white", linewidth=0.5)
         ax.axvline(edge, color="white", linewidth=0.5)
-    if len(order) <= _MANY:
-        for (row, column), value in np.ndenumerate(shown):
-            if np.isfinite(value):
-                color = "white" if value > 0.45 * top else "black"
-                ax.text(column, row, f"{value:.2g}", ha="center", va="center", fontsize=8, color=color)
+    for row, column in zip(*np.nonzero(_written(shown, end)), strict=True):
+        value = shown[row, column]
+        color = "white" if value > 0.45 * end else "black"
+        ax.text(column, row, f"{value:.2g}", ha="center", va="center", fontsize=min(8, size), color=color)
     figure = ax.get_figure(root=True)
     assert figure is not None
-    bar = figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03)
+    bar = figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03, extend="max" if np.nanmax(shown) > end else "neither")
     bar.set_label(f"mutual information ({matrix.unit})")
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     return ax
@@ -147,8 +150,21 @@ def _clustered(values: Float[np.ndarray, "d d"]) -> list[int]:
     return leaves_list(linkage(squareform(distance), "average", optimal_ordering=True)).tolist()
 
 
-def _top(shown: np.ndarray) -> float:
-    return float(np.nanmax(shown, initial=0.0)) or 1.0
+def _end(shown: np.ndarray, stderr: np.ndarray) -> float:
+    """Where the scale ends: the largest value, or the largest of the others where a few are far beyond them."""
+    i, j = np.triu_indices(len(shown), 1)
+    order = np.argsort(-np.nan_to_num(shown[i, j]))
+    values, errors = np.nan_to_num(shown[i, j][order]), np.nan_to_num(stderr[i, j][order])
+    for leaders in range(1, min(len(values), 1 + max(1, len(values) // _BEYOND_SHARE))):
+        # Others that are nothing but chance get no scale of their own.
+        if values[leaders - 1] > _BEYOND * values[leaders] and values[leaders] > 4 * errors[leaders]:
+            return float(values[leaders])
+    return float(values[0]) or 1.0
+
+
+def _written(shown: np.ndarray, end: float) -> np.ndarray:
+    """The cells whose value is written: all of a small map, and those beyond the scale."""
+    return np.isfinite(shown) & ((len(shown) <= _MANY) | (shown > end))
 
 
 def _short(label: str) -> str:
@@ -160,6 +176,7 @@ def _page(matrix: InformationMatrix, title: str) -> str:
     # A repeated label would be one place on Plotly's axis, so places are numbers and labels their ticks.
     places, labels = list(range(len(order))), [matrix.labels[i] for i in order]
     stderr = np.asarray(matrix.stderr)[np.ix_(order, order)]
+    end = _end(shown, stderr)
     values = np.asarray(matrix.values)[np.ix_(order, order)]
     told = [
         [
@@ -170,6 +187,7 @@ def _page(matrix: InformationMatrix, title: str) -> str:
         ]
         for i in places
     ]
+    written = _written(shown, end)
     axis = {
         "tickvals": places,
         "ticktext": [escape(_short(label)) for label in labels],
@@ -183,18 +201,20 @@ def _page(matrix: InformationMatrix, title: str) -> str:
         "z": [[value if np.isfinite(value) else None for value in row] for row in shown.tolist()],
         "x": places,
         "y": places,
-        "text": told,
-        "hovertemplate": "%{text}<extra></extra>",
+        "text": [
+            [f"{v:.2g}" if w else "" for v, w in zip(*row, strict=True)] for row in zip(shown, written, strict=True)
+        ],
+        "texttemplate": "%{text}",
+        "customdata": told,
+        "hovertemplate": "%{customdata}<extra></extra>",
         "hoverongaps": False,
         "colorscale": _SCALE,
         "zmin": 0,
-        "zmax": _top(shown),
+        "zmax": end,
         "xgap": 1,
         "ygap": 1,
         "colorbar": {"title": {"text": f"mutual information ({matrix.unit})", "side": "right"}, "outlinewidth": 0},
     }
-    if len(places) <= _MANY:
-        trace |= {"texttemplate": "%{z:.2~g}"}
     side = max(420, 28 * len(places) + 200) if len(places) <= 40 else 14 * len(places) + 240
     layout = {
         "width": side + 120,
@@ -214,6 +234,7 @@ def _page(matrix: InformationMatrix, title: str) -> str:
         "plotlyServerURL": "",
         "toImageButtonOptions": {"format": "svg", "filename": "isentrope"},
     }
+    beyond = " A number in a cell lies beyond the scale." if len(places) > _MANY and np.nanmax(shown) > end else ""
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -226,7 +247,7 @@ p {{ color: {MUTED}; font-size: 0.85rem; }}</style>
 <body>
 <h1>{escape(title)}</h1>
 <div id="map" role="img" aria-label="Heat map of mutual information"></div>
-<p>Grey: no value. Values below 0, which estimates of no information have by chance, are drawn as 0.</p>
+<p>Grey: no value. Values below 0, which estimates of no information have by chance, are drawn as 0.{beyond}</p>
 <script>{_plotly()}</script>
 <script>Plotly.newPlot("map", [{_json(trace)}], {_json(layout)}, {_json(config)});</script>
 </body>
