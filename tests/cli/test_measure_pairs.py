@@ -124,6 +124,14 @@ def test_pairs_are_listed_from_the_largest_on(table_path, measured, pairs):
     assert "# 19 pairs more (--top)" in lines
 
 
+def test_a_remark_on_many_pairs_is_printed_once(tmp_path, measured):
+    values = np.random.default_rng(0).normal(size=(60, 4))
+    np.save(tmp_path / "m.npy", values)
+    lines = measured(tmp_path / "m.npy", "--axis", "0")[1].splitlines()
+    (remark,) = [line for line in lines if "standard error" in line]
+    assert remark.startswith("# 6 rows: ")
+
+
 def test_readings_that_the_user_chooses_hold_for_pairs(table_path, pairs):
     rows, _ = pairs(table_path, "--column", "coin", "--column", "height", "--numeric", "coin")
     assert rows["coin", "height"]["read_as"] == "numeric, numeric"

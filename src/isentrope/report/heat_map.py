@@ -52,7 +52,7 @@ def plot_information(matrix: InformationMatrix, ax: Axes | None = None) -> Axes:
         >>> import matplotlib
         >>> matplotlib.use("agg")
         >>> from isentrope.measures import mutual_information_matrix
-        >>> ax = plot_information(mutual_information_matrix({"x": "abab" * 9, "y": "cdcd" * 9}.values(), base=2))
+        >>> ax = plot_information(mutual_information_matrix(["abab" * 9, "cdcd" * 9], base=2))
         >>> ax.figure.axes[1].get_ylabel()
         'mutual information (bit)'
     """

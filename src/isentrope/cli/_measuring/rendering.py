@@ -13,8 +13,9 @@ from rich.text import Text
 from isentrope.cli._measuring.exchange import Found
 from isentrope.measures import Estimate
 
-# Remarks on single rows that are printed; a table of all pairs may have hundreds.
-_MOST_REMARKS = 20
+# Remarks on single rows that are printed; a table of all pairs may have hundreds. One that recurs more often than
+# `_REPEATED` is printed once.
+_MOST_REMARKS, _REPEATED = 20, 3
 
 
 def console() -> Console:
@@ -77,16 +78,20 @@ def _print(console: Console, file: str, found: Found, unit: str) -> None:
     for row in found.rows:
         table.add_row(*(Text(_written(row.get(key), with_error="tensor" not in names)) for key in shown))
     console.print(table)
-    remarks = [(f"{_name(row, found)}: ", row["note"]) for row in found.rows if row.get("note")]
+    said: dict[str, list[str]] = {}
+    for row in found.rows:
+        if row.get("note"):
+            said.setdefault(row["note"], []).append(" and ".join(str(row[key]) for key in names))
+    remarks = [
+        (f"{label}: ", note)
+        for note, labels in said.items()
+        for label in (labels if len(labels) <= _REPEATED else [f"{len(labels)} rows"])
+    ]
     if len(remarks) > _MOST_REMARKS:
-        remarks = [*remarks[:_MOST_REMARKS], (f"{len(remarks) - _MOST_REMARKS} rows more: ", "remarks as in --json")]
+        remarks = [*remarks[:_MOST_REMARKS], (f"{len(remarks) - _MOST_REMARKS} remarks more: ", "see --json")]
     for name, remark in [*remarks, *(("", note) for note in found.notes)]:
         console.print(Text.assemble("" if on_terminal else "# ", (name, "cyan" if on_terminal else ""), remark))
     console.print()
-
-
-def _name(row: dict[str, Any], found: Found) -> str:
-    return " and ".join(str(value) for value in list(row.values())[: found.keys])
 
 
 def _written(value: Any, with_error: bool = True) -> str:
