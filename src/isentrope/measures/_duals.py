@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import linprog
 
 _STEPS = 200
 # The squared Newton decrement: by how many standard deviations of the features their means are off, squared.
@@ -56,6 +55,9 @@ def possible(deviations: np.ndarray) -> bool:
     """Whether some distribution over the rows has mean deviations 0."""
     n, k = deviations.shape
     scale = np.abs(deviations).max(axis=0, initial=0)
+    # Imported here because it takes as long as all of the room.
+    from scipy.optimize import linprog
+
     constraints = np.vstack([(deviations / np.where(scale > 0, scale, 1)).T, np.ones(n)])
     found = linprog(np.zeros(n), A_eq=constraints, b_eq=[*np.zeros(k), 1], bounds=(0, None))
     return found.success

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
-from scipy.sparse.csgraph import connected_components
 
 from isentrope.measures._duals import contradiction, minimise, possible, whitened
 from isentrope.measures.estimate import unit_of
@@ -98,6 +97,9 @@ def maximum_caliber(
     w = np.ones(j.shape[:2]) if prior is None else np.asarray(prior, dtype=np.float64)
     if w.shape != j.shape[:2] or not (np.isfinite(w) & (w >= 0)).all():
         raise ValueError(f"{where}: prior must have a finite weight, not negative, for each step (got shape {w.shape})")
+    # Imported here because it takes as long as all of the room.
+    from scipy.sparse.csgraph import connected_components
+
     if connected_components(w > 0, connection="strong")[0] > 1:
         raise ValueError(f"{where}: every state must be reached from every other by steps of positive prior")
 

@@ -11,8 +11,6 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
-from scipy.optimize import linprog
-from scipy.sparse import csr_array, eye_array, hstack, kron, vstack
 from scipy.special import entr
 
 from isentrope.measures.estimate import unit_of
@@ -167,6 +165,10 @@ def _check_agreement(tx: np.ndarray, ty: np.ndarray, xy: np.ndarray, where: str)
                 f"{where}: the {variable} must have the same law (probabilities differ by {np.abs(one - other).max():.3g})"
             )
     # Three pair laws that agree on each variable can still contradict each other.
+    # Imported here because they take as long as all of the room.
+    from scipy.optimize import linprog
+    from scipy.sparse import csr_array, eye_array, hstack, kron, vstack
+
     t, x, y = (csr_array(np.ones((1, n))) for n in (len(tx), *xy.shape))
     each_t, each_x, each_y = (eye_array(n) for n in (len(tx), *xy.shape))
     sums = vstack(
