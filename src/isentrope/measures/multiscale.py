@@ -197,7 +197,7 @@ def multiscale_dispersion_entropy(
 
     - ``"plain"``: of the one series of means that starts at the first sample.
     - ``"composite"``: mean of the entropies of the s series that start at samples 0, ..., s - 1.
-    - ``"refined"``: entropy of the mean of their laws of words, $-\sum_war p(w)\lnar p(w)$.
+    - ``"refined"``: entropy of the mean of their laws of words, $-\sum_w\bar p(w)\ln\bar p(w)$.
 
     White Gaussian noise fills the classes alike at scale 1 and the middle ones ever more at larger scales.
 
