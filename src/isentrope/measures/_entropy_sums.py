@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import digamma
 
-from isentrope.measures._parts import LARGEST_PART, SMALLEST_PART, parts, variance_of_whole
+from isentrope.measures._parts import SMALLEST_PART, part_size, parts
 from isentrope.measures._spaces import (
     Column,
     Space,
@@ -143,7 +143,6 @@ def _by_gaussian_laws(variables: dict[str, list[Column]], terms: Terms, method: 
 
     values, correction = evaluate(data)
     variance = _variance_of_mean(values, settings)
-    variance += _second_order([part.shape[1] for part in data], terms) / (2 * len(values) ** 2)
     return _Found(
         values,
         correction,
@@ -282,13 +281,12 @@ def closed(spaces: list[Space], terms: Terms, settings: Settings, n_jobs: int | 
 def _variance_by_parts(evaluate: Callable, spaces: list[Space], settings: Settings) -> float | None:
     """Variance of the mean; psi of the number of samples is the same in all parts, and left as it is for the whole."""
     n, window = len(spaces[0]), settings.window
-    smallest, largest = max(SMALLEST_PART, 4 * (settings.k + window)), max(LARGEST_PART, 8 * (settings.k + window))
-    chosen = parts(n, smallest, largest, serial=settings.serial or window > 0)
+    smallest = part_size(n, settings.k, window)
+    chosen = parts(n, smallest, 3 * smallest // 2, serial=settings.serial or window > 0)
     if chosen is None:
         return None
-    rows, part = chosen
-    values, _, together = evaluate([space[rows].parted(part) for space in spaces], settings.n_jobs)
-    return variance_of_whole(values, part[together], n)
+    values, _, together = evaluate([space[chosen.rows].parted(chosen.part) for space in spaces], settings.n_jobs)
+    return chosen.variance_of_whole(values, together, n)
 
 
 def _variance_of_mean(values: np.ndarray, settings: Settings) -> float:
@@ -300,16 +298,6 @@ def _variance_of_mean(values: np.ndarray, settings: Settings) -> float:
     length = len(values) // stretches
     means = values[: stretches * length].reshape(stretches, length).mean(axis=1)
     return float(means.var(ddof=1)) / stretches
-
-
-def _second_order(widths: list[int], terms: Terms) -> float:
-    """What the local values of Gaussian laws leave out: the variance of the squares of vanishing correlations."""
-    total = 0.0
-    for i, width in enumerate(widths):
-        for j in range(i):
-            weight = sum(coefficient for subset, coefficient in terms.items() if i in subset and j in subset)
-            total += float(weight) ** 2 * width * widths[j]
-    return total
 
 
 # Null hypotheses.

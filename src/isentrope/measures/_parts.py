@@ -3,34 +3,51 @@
 All parts go through one search: each is moved so far along every coordinate that no sample of another part is near.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-# Parts have at least so many samples; more than the other number are not used.
-SMALLEST_PART, LARGEST_PART = 50, 250
+# Parts have at least so many samples.
+SMALLEST_PART = 100
 _PARTS = 16
+# With fewer samples for each neighbour the means of parts scatter less than 1/n says.
+_SAMPLES_PER_NEIGHBOUR = 50
 
 
-def parts(n: int, smallest: int, largest: int, *, serial: bool = False) -> tuple[np.ndarray, np.ndarray] | None:
-    """Rows of up to 16 parts of one size without a common row, and the part of each; None with fewer than two parts.
+class Parts(NamedTuple):
+    """Rows, the part of each, and how many consecutive parts have no common row."""
 
-    The parts of a series are stretches; others are drawn, always by the same seed.
+    rows: np.ndarray
+    part: np.ndarray
+    number: int
+
+    def variance_of_whole(self, values: np.ndarray, kept: np.ndarray | slice, n: int) -> float:
+        """Variance of the mean of n values from that of the means of parts, by its decay as 1/n."""
+        part, total = self.part[kept], int(self.part[-1]) + 1
+        means = np.bincount(part, weights=values, minlength=total) / np.maximum(1, np.bincount(part, minlength=total))
+        return float(np.var(means.reshape(-1, self.number), axis=1, ddof=1).mean()) * len(part) / total / n
+
+
+def part_size(n: int, k: int, window: int = 0) -> int:
+    """How many of n samples a part is to have at least where k neighbours are sought."""
+    return max(SMALLEST_PART, min(_SAMPLES_PER_NEIGHBOUR * k, n // 4)) + 4 * window
+
+
+def parts(n: int, smallest: int, largest: int, *, serial: bool = False) -> Parts | None:
+    """At least 16 parts of one size, drawn by the same seed; None where there are not two without a common row.
+
+    Where all samples make fewer, they are dealt out several times. The parts of a series are stretches, dealt out once.
     """
     number = min(_PARTS, n // smallest)
     if number < 2:
         return None
-    order = np.arange(n) if serial else np.random.default_rng(0).permutation(n)
-    rows = order[: number * (n // number)].reshape(number, -1)[:, :largest]
-    return rows.ravel(), np.repeat(np.arange(number), rows.shape[1])
+    generator = np.random.default_rng(0)
+    deals = [np.arange(n)] if serial else [generator.permutation(n) for _ in range(-(-_PARTS // number))]
+    rows = np.concatenate([rows[: number * (n // number)].reshape(number, -1)[:, :largest] for rows in deals])
+    return Parts(rows.ravel(), np.repeat(np.arange(len(rows)), rows.shape[1]), number)
 
 
 def apart(points: np.ndarray, part: np.ndarray, *others: np.ndarray) -> np.ndarray:
     """The points of each part at a distance from those of the others; further points in the same space are given too."""
     span = max(float(np.ptp(values)) for values in (points, *others)) if points.shape[1] else 0.0
     return points + (3 * span + 1) * part[:, None]
-
-
-def variance_of_whole(values: np.ndarray, part: np.ndarray, n: int) -> float:
-    """Variance of the mean of n values from the means of the parts, by its decay as 1/n."""
-    sizes = np.bincount(part)
-    means = np.bincount(part, weights=values)[sizes > 0] / sizes[sizes > 0]
-    return float(np.var(means, ddof=1)) * len(part) / len(means) / n if len(means) > 1 else 0.0

@@ -13,7 +13,7 @@ from jaxtyping import Real
 from scipy.special import digamma, polygamma
 
 from isentrope.measures._frames import table_of, values_of
-from isentrope.measures._parts import LARGEST_PART, SMALLEST_PART, apart, parts, variance_of_whole
+from isentrope.measures._parts import SMALLEST_PART, apart, part_size, parts
 from isentrope.measures.estimate import Estimate, unit_of
 from isentrope.measures.gaussian import gaussian_log_density, gaussian_scores
 from isentrope.measures.neighbours import NeighbourSearch
@@ -219,10 +219,10 @@ def _by_neighbours(points: np.ndarray, k: int, euclidean: bool, standardize: boo
         return constant + dimensions * np.log(radius)
 
     local = values(scaled, n_jobs)
-    chosen = parts(len(points), max(SMALLEST_PART, 4 * k), max(LARGEST_PART, 8 * k))
+    chosen = parts(len(points), size := part_size(len(points), k), 3 * size // 2)
     if chosen is not None:
-        rows, part = chosen
-        return _Density(local, variance_of_whole(values(apart(scaled[rows], part), n_jobs), part, len(points)))
+        found = values(apart(scaled[chosen.rows], chosen.part), n_jobs)
+        return _Density(local, chosen.variance_of_whole(found, slice(None), len(points)))
     note = f"the standard error is a lower bound: fewer than {2 * SMALLEST_PART} samples"
     return _Density(local, float(np.var(local, ddof=1)) / len(local), note)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from isentrope.measures._parts import SMALLEST_PART, apart, parts, variance_of_whole
+from isentrope.measures._parts import SMALLEST_PART, apart, part_size, parts
 from isentrope.measures._spaces import as_numbers, columns_of
 from isentrope.measures.estimate import Estimate, unit_of
 from isentrope.measures.neighbours import NeighbourSearch
@@ -31,8 +31,8 @@ def kl_divergence_from_samples(
     and q are alike. Where p reaches far beyond the samples of q it is much too low, since no y is there to say how small
     q is.
 
-    The standard error comes from the estimates of up to 16 pairs of parts of x and of y, at least 50 samples each; below
-    100 samples from the spread of the local values, which leaves out what is random in y, as the note then says.
+    The standard error comes from the estimates of pairs of parts of x and of y, at least 100 samples each; below
+    200 samples from the spread of the local values, which leaves out what is random in y, as the note then says.
     `Estimate.test` is a two-sample test: it deals out all samples anew.
 
     Args:
@@ -100,13 +100,15 @@ def kl_divergence_from_samples(
     here, there = together[:n], together[n:]
     known = values(here, there, n_jobs)
     note, variance = "", None
-    number = min(16, min(n, m) // max(SMALLEST_PART, 4 * k))
+    number = min(16, min(n, m) // part_size(min(n, m), k))
     # As many parts of either; all samples are used, since what is random in x decays with n, and what is in y with m.
     chosen, chosen_there = parts(n, n // max(1, number), n), parts(m, m // max(1, number), m)
     if number > 1 and chosen is not None and chosen_there is not None:
-        (rows, part), (others, part_there) = chosen, chosen_there
-        moved = apart(here[rows], part, together), apart(there[others], part_there, together)
-        variance = variance_of_whole(values(*moved, n_jobs), part, n)
+        moved = (
+            apart(here[chosen.rows], chosen.part, together),
+            apart(there[chosen_there.rows], chosen_there.part, together),
+        )
+        variance = chosen.variance_of_whole(values(*moved, n_jobs), slice(None), n)
     if variance is None:
         variance = float(np.var(known, ddof=1)) / n
         note = f"the standard error is a lower bound: fewer than {2 * SMALLEST_PART} samples"
