@@ -239,7 +239,8 @@ def test_arrays_hold_pairs_of_columns(tmp_path, pairs, refused):
     [
         (("--series",), "choose one"),
         (("--lag", "2"), "--lag goes with --series"),
-        (("--shuffles", "0"), "--shuffles must be at least 1"),
+        (("--shuffles", "9"), "--shuffles goes with --test"),
+        (("--test", "--shuffles", "0"), "--shuffles must be at least 1"),
         (("--rows", "5"), "--rows must be at least 100"),
         (("--plot", "map.jpg"), "must end in .html, .png, .svg, .pdf"),
         (("--plot", "nowhere/map.png"), "there is no folder nowhere"),
@@ -256,6 +257,7 @@ def test_options_of_pairs_need_pairs(table_path, tmp_path, capsys):
         ([table_path, "--plot", "a.png"], "--plot goes with --pairs"),
         ([table_path, "--test"], "--test goes with --pairs"),
         ([table_path, "--top", "3"], "--top goes with --pairs"),
+        ([table_path, "--rows", "300"], "--rows goes with --pairs"),
         ([tmp_path / "a.txt", "--pairs"], "--pairs does not apply to text"),
         ([table_path, table_path, "--pairs", "--plot", "a.png"], "--plot draws one file"),
     ]:
