@@ -212,7 +212,7 @@ def test_operators_of_low_rank_exhaust_their_space():
 
 @pytest.mark.slow
 def test_standard_errors_cover_the_truth():
-    """Of 100 seeds each, the truth lies within two standard errors in at least 88 (19 in 20 are expected, 16 probes)."""
+    """Of 100 seeds each, at least 88 lie within two standard errors; 95 would be expected of a normal law."""
     points = normal(1000, 2)
     for bandwidth in (0.05, 0.5, 2.0):
         operator = DiffusionOperator(points, bandwidth=bandwidth)

@@ -61,7 +61,7 @@ def trace_from_products(
 
     It asks for ``depth + 3`` products with ``block_size`` columns and ``n_steps`` with ``n_probes``, and holds
     ``max((depth + 3) block_size, n_steps n_probes)`` vectors. The standard error contains the scatter of the probes and what the
-    last step of the recurrence changed, as for convergence with the square of the number of steps. A small operator is
+    last step of the recurrence changed, as for convergence with the square of the number of steps; not rounding. A small operator is
     diagonalised.
 
     Args:
@@ -103,7 +103,7 @@ def trace_from_products(
             raise ValueError(f"{name}: function must be finite on the eigenvalues, it is not at {wrong:.6g}")
         return values[None]
 
-    known, levels = _traces(name, operator, evaluated, trace, (block_size, depth, n_probes, n_steps), rng)
+    known, levels, _ = _traces(name, operator, evaluated, trace, (block_size, depth, n_probes, n_steps), rng)
     found = [_combined(traces, known, lambda traces: traces[0], lambda _: np.ones(1)) for traces in levels]
     return _estimate(found, n_steps, n_probes, "1", 1.0)
 
@@ -125,7 +125,8 @@ def matrix_entropy_from_products(
 
     .. math:: S_\alpha = \frac{1}{1-\alpha} \log \sum_i p_i^\alpha, \qquad p_i = \lambda_i^t / \textstyle\sum_j \lambda_j^t
 
-    with the power t; at α = 1 it is :math:`-\sum p_i \log p_i`. Cost and error as for `trace_from_products`. The diffusion
+    with the power t; at α = 1 it is :math:`-\sum p_i \log p_i`. Cost and error as for `trace_from_products`; the standard error
+    also contains what rounding makes of eigenvalues 0, which in float32 is about 1e-5. The diffusion
     spectral entropy of many points is the one of a `DiffusionOperator`.
 
     Args:
@@ -184,19 +185,22 @@ def matrix_entropy_from_products(
         return np.array([-alpha / total, 1 / other]) / (1 - alpha)
 
     settings = (block_size, depth, n_probes, n_steps)
-    known, levels = _traces(name, operator, sums, trace, settings, rng, positive=True)
+    known, levels, noise = _traces(name, operator, sums, trace, settings, rng, positive=True)
     found = [_combined(traces, known, entropy, slope) for traces in levels]
-    return _estimate(found, n_steps, n_probes, unit, nats)
+    total = float(levels[0].basis[0] + levels[0].probes[0].sum() / max(n_probes, 1))
+    return _estimate(found, n_steps, n_probes, unit, nats, noise**power / total)
 
 
-def _estimate(found: list[tuple[float, float]], n_steps: int, n_probes: int, unit: str, nats: float) -> Estimate:
+def _estimate(
+    found: list[tuple[float, float]], n_steps: int, n_probes: int, unit: str, nats: float, rounding: float = 0.0
+) -> Estimate:
     """From the results after all steps, and, unless they are exact, after all but one."""
     (value, scatter), *before = found
     # Where the error falls with the square of the number of steps, it is this multiple of what the last one changed.
     unfinished = abs(value - before[0][0]) * n_steps / 2 if before else 0.0
     return Estimate(
         value / nats,
-        hypot(scatter, unfinished) / nats,
+        hypot(scatter, unfinished, rounding) / nats,
         unit,
         method="krylov_aware_lanczos" if before else "eigenvalues",
         n=n_probes if before else 0,
@@ -234,8 +238,12 @@ def _traces(
     settings: tuple[int, int, int, int],
     rng: int | np.random.Generator | None,
     positive: bool = False,
-) -> tuple[float | None, list[_Traces]]:
-    """The known trace, and the traces of the functions and of the operator after all steps and after all but one."""
+) -> tuple[float | None, list[_Traces], float]:
+    """The known trace, the traces of the functions and of the operator after all steps and after all but one, and noise.
+
+    The noise is what the rounding of products adds to ``-Σ λ log λ`` where eigenvalues are 0: it makes them about
+    ``ε λ_max / √n``, half of them positive.
+    """
     for argument, number, least in zip(
         ("block_size", "depth", "n_probes", "n_steps"), settings, (1, 1, 4, 2), strict=True
     ):
@@ -262,7 +270,7 @@ def _traces(
     if n <= 2 * max(block_size * (depth + _EXTRA_STEPS), n_probes * n_steps):
         eigenvalues = np.linalg.eigvalsh(_dense(name, operator, n, like))
         totals = summed(eigenvalues, eigenvalues.max()).sum(axis=1)
-        return None, [_Traces(totals, np.zeros((len(totals), 0)))]
+        return None, [_Traces(totals, np.zeros((len(totals), 0)))], 0.0
     if trace is None and callable(getattr(operator, "trace", None)):
         trace = float(operator.trace())
     if trace is not None and not isfinite(trace):
@@ -281,7 +289,9 @@ def _traces(
         eigenvalues, vectors = second.quadrature(n_steps - left_out)
         rest = summed(eigenvalues, largest) @ (vectors[:n_probes].T @ second.start) ** 2
         levels.append(_Traces(head, rest))
-    return trace, levels
+    epsilon = float(np.finfo(str(like.dtype).rpartition(".")[2]).eps)
+    largest = float(first.quadrature(depth + _EXTRA_STEPS)[0].max())
+    return trace, levels, epsilon * abs(float(np.log(epsilon))) * n**0.5 * abs(largest)
 
 
 def _block_lanczos(name: str, operator: Any, start: Any, steps: int, check: bool = False) -> tuple[Any, _Krylov]:
