@@ -480,8 +480,8 @@ def test_wrong_input_is_explained():
 def test_the_standard_error_of_ksg_is_the_spread(rho, d, k):
     estimates = [mutual_information(*correlated(800, rho, seed, d), k=k, n_jobs=1) for seed in range(150)]
     spread, told = np.std(estimates, ddof=1), sqrt(np.mean([e.stderr**2 for e in estimates]))
-    # The spread of 150 values is known to 6 per cent; parts of 100 samples scatter a little less than 1/n says.
-    assert 0.8 < told / spread < 1.2
+    # 0.88 to 0.96, and the spread of 150 values is known to 6 per cent.
+    assert 0.8 < told / spread < 1.15
 
 
 @pytest.mark.slow
@@ -510,11 +510,12 @@ def test_the_standard_error_of_mixed_conditional_and_transferred_information_is_
         x, y = rng.normal(size=(2, 800))
         return transfer_entropy(x, y + np.roll(x, 1), n_jobs=1)
 
+    # Too small by a fifth at most, as is said; the spread of 150 values is known to 6 per cent.
     for draw in (mixed, rounded, conditional, transferred):
         rng = np.random.default_rng(0)
         estimates = [draw(rng) for _ in range(150)]
         told = sqrt(np.mean([e.stderr**2 for e in estimates]))
-        assert 0.8 < told / np.std(estimates, ddof=1) < 1.25, draw.__name__
+        assert 0.7 < told / np.std(estimates, ddof=1) < 1.25, draw.__name__
 
 
 @pytest.mark.slow
@@ -523,5 +524,5 @@ def test_intervals_cover_the_truth():
     for seed in range(200):
         low, high = mutual_information(*correlated(1000, 0.6, seed), n_jobs=1).interval()
         inside += low < -0.5 * log(1 - 0.36) < high
-    # 16 parts know the error to 18 per cent, which costs a Student's two per cent of 95.
+    # The error itself is known to a fifth only, which costs some of the 95 per cent.
     assert 0.88 < inside / 200 < 0.985

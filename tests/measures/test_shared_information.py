@@ -163,7 +163,7 @@ def test_frames_name_their_columns():
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(equicorrelated(100, 2), columns=["a", "b"])
     frame["c"] = ["u", "v"] * 50
-    assert total_correlation(frame).note == "a, b continuous and c discrete (labels)"
+    assert total_correlation(frame).note.startswith("a, b continuous and c discrete (labels)")
 
 
 def test_wrong_input_is_explained():
@@ -184,9 +184,8 @@ def test_wrong_input_is_explained():
 @pytest.mark.parametrize("measure", ALL)
 @pytest.mark.parametrize("rho", [0.0, 0.5])
 def test_the_standard_error_is_the_spread(measure, rho):
-    for method in ("gaussian", "ksg"):
-        if measure is o_information and rho == 0 and method == "gaussian":
-            continue  # of third order in vanishing correlations, which no local value knows
+    # Gaussian errors are wide where variables are independent; those of neighbours are up to a fifth too small there.
+    for method, low, high in (("gaussian", 0.85, 1.15 if rho else 1.7), ("ksg", 0.7, 1.2)):
         found = [measure(equicorrelated(800, 3, rho, seed), method=method, n_jobs=1) for seed in range(150)]
         told = sqrt(np.mean([one.stderr**2 for one in found]))
-        assert 0.8 < told / np.std(found, ddof=1) < 1.35, method
+        assert low < told / np.std(found, ddof=1) < high, method

@@ -79,12 +79,13 @@ def mutual_information(
     them are negative.
 
     The standard error of neighbour methods comes from the estimates of parts of the samples (of 100 to 300 for k of 4),
-    whose variance falls as 1/N, and is up to a seventh too small with fewer than a thousand samples; that of a series (``window`` > 0) from stretches. The spread of the local values would make
-    it too small, by 1.2 to 1.6 times in simulations of Gaussian variables, because neighbours share what is random in
-    them; it serves only below 200 samples, which the note says, and the Gaussian methods, where local values are
-    independent (where the variables are too, it makes the error about 1.4 times too wide). Resampling with replacement
-    would not do: copies are neighbours at distance 0. The bias is not in the standard error. `Estimate.test` shuffles the
-    rows of x; with ``window`` > 0 it shifts x round instead, by more than the window, which leaves the series what it is.
+    whose variance falls as 1/N. In simulations of 800 samples it was 0.8 to 1.1 times the spread, lowest for conditional
+    informations and for independent variables. That of a series (``window`` > 0) comes from stretches. The spread of the
+    local values would make it too small, by 1.2 to 1.6 times, because neighbours share what is random in them; it serves
+    only below 200 samples, which the note says, and the Gaussian methods, where local values are independent (where the
+    variables are too, the error becomes 1.3 times too wide). Resampling with replacement would not do: copies are
+    neighbours at distance 0. The bias is not in the standard error. `Estimate.test` shuffles the rows of x; with
+    ``window`` > 0 it shifts x round instead, by more than the window, which leaves the series what it is.
 
     Args:
         x: samples, ``[n]`` or ``[n, d]``; an array, a list or a data frame.
