@@ -172,7 +172,7 @@ def test_in_thin_tables_the_correction_is_that_for_unseen_values(tmp_path, pairs
     assert row["information"]["method"] == "chao_wang_jost"
     assert "coverage" in row["note"]
     assert abs(row["information"]["value"]) < 0.1
-    assert discrete_mutual_information(x, y, base=2) > 0.2
+    assert discrete_mutual_information(x, y, method="miller_madow", base=2) > 0.2
 
 
 def test_missing_values_take_their_rows_out_of_a_pair(tmp_path, pairs, refused):

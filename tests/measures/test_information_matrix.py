@@ -95,7 +95,20 @@ def test_columns_decide_for_each_pair():
     assert found.values[0, 0] == np.inf
     assert found.values[1, 1] == pytest.approx(np.log(2), abs=0.01)
     assert found.values[0, 1] > 0.5 > 0.1 > abs(found.values[0, 2])
-    assert mutual_information_matrix(frame[["sign", "count"]]).method == "miller_madow"
+    assert mutual_information_matrix(frame[["sign", "count"]]).method == "auto"
+
+
+def test_pairs_of_which_few_values_recur_are_corrected_for_what_is_unseen():
+    """Counted together by Miller and Madow's estimator, they would seem to share 0.3 nat."""
+    rng = np.random.default_rng(0)
+    columns = [rng.integers(0, 30, 800), rng.integers(0, 30, 800), rng.integers(0, 2, 800), rng.integers(0, 400, 800)]
+    found = mutual_information_matrix([column.astype(str) for column in columns])
+    for i, j in np.ndindex(4, 4):
+        one = discrete_mutual_information(columns[i], columns[j])
+        assert found.values[i, j] == pytest.approx(one.value, abs=1e-12)
+        assert found.stderr[i, j] == pytest.approx(one.stderr, abs=1e-12)
+    assert discrete_mutual_information(columns[0], columns[2]).method == "miller_madow"
+    assert discrete_mutual_information(columns[0], columns[1]).method == "chao_wang_jost"
 
 
 def test_continuous_constants_inform_of_exactly_nothing():

@@ -246,9 +246,9 @@ def test_recurring_values_alone_are_symbols():
 
 
 @pytest.mark.parametrize("step", [0.02, 0.1, 0.3, 1.0])
-def test_rounded_values_are_not_taken_for_dependent_as_in_sklearn(step):
+def test_rounded_values_are_not_taken_for_dependent(step):
     # Where k neighbours lie at the same distance, those beside the k-th are counted nowhere by the strict rule: on
-    # independent Gaussians rounded to 0.1 it finds 0.9 nat (so do ennemi and scikit-learn 1.9).
+    # independent Gaussians rounded to 0.1 it finds 0.9 nat.
     values = []
     for seed in range(4):
         x, y = (np.round(v / step) * step for v in correlated(500, 0, seed))
@@ -264,6 +264,12 @@ def test_scale_does_not_change_the_answer():
     assert mutual_information(x + 1e6, y) == pytest.approx(plain, abs=1e-4)
     # Without it the small variable disappears, as in infomeasure and npeet.
     assert abs(mutual_information(x * 1e-6, y, standardize=False)) < 0.05
+    unscaled = mutual_information(x, y, standardize=False)
+    for factor in (1e-200, 1e-20, 1e200):
+        found = mutual_information(factor * x, factor * y, standardize=False)
+        assert (found.value, found.stderr) == pytest.approx((unscaled.value, unscaled.stderr), abs=1e-12)
+        gaussian = mutual_information(factor * x, y, method="gaussian")
+        assert gaussian == pytest.approx(mutual_information(x, y, method="gaussian"), abs=1e-9)
     # On a grid the scaling moves equal distances apart by rounding; the rule for ties does not follow it.
     x, y = np.round(x, 1), np.round(y, 1)
     gridded = mutual_information(x, y)
@@ -457,6 +463,8 @@ def test_wrong_input_is_explained():
         mutual_information(x, np.where(x == x[3], nan, x))
     with pytest.raises(ValueError, match=r"k=4 neighbours .* more than 4 samples"):
         mutual_information(x[:4], x[4:8])
+    with pytest.raises(ValueError, match=r"50 whose symbols occur once are left out: .* astype"):
+        mutual_information(x.astype(object), x)
     with pytest.raises(ValueError, match="method must be None or one of ksg, ksg2"):
         mutual_information(x, x, method="kraskov")
     with pytest.raises(ValueError, match="metric must be"):

@@ -21,7 +21,7 @@ Samples = Shaped[np.ndarray, " n"] | npt.ArrayLike | Sequence[Hashable]
 # Below this estimated coverage an estimate carries a note.
 _COVERAGE = 0.95
 # From this estimated coverage on, no correction of what is unseen is needed.
-_WELL_SAMPLED = 0.99
+WELL_SAMPLED = 0.99
 
 
 def discrete_entropy(
@@ -238,9 +238,8 @@ def _check_alphabet_size(alphabet_size: int | None, distinct: int) -> None:
 def _resolve(method: str, profile: Profile, alphabet_size: int | None) -> str:
     """The name of the estimator that a method stands for, once it is known to have what it needs."""
     if method == "auto":
-        if _coverage(profile) >= _WELL_SAMPLED:
-            return "miller_madow"
-        return "nsb" if alphabet_size is not None and profile.n < alphabet_size else "chao_wang_jost"
+        known = alphabet_size is not None and profile.n < alphabet_size and not _is_well_sampled(profile)
+        return "nsb" if known else automatic(profile)
     if method not in METHODS:
         raise ValueError(f"discrete_entropy: method must be one of auto, {', '.join(METHODS)} (got {method!r})")
     if method in WITH_ALPHABET and alphabet_size is None:
@@ -249,6 +248,11 @@ def _resolve(method: str, profile: Profile, alphabet_size: int | None) -> str:
             'without it, "chao_wang_jost" estimates what is unseen'
         )
     return method
+
+
+def automatic(profile: Profile) -> str:
+    """The estimator for samples that cover so much, among those that need counts alone."""
+    return "miller_madow" if _is_well_sampled(profile) else "chao_wang_jost"
 
 
 def free_estimator(name: str, where: str) -> Callable[[Profile], float]:
@@ -260,6 +264,10 @@ def free_estimator(name: str, where: str) -> Callable[[Profile], float]:
 
 def _coverage(profile: Profile) -> float:
     return 1 - profile.seen(1) / profile.n
+
+
+def _is_well_sampled(profile: Profile) -> bool:
+    return _coverage(profile) >= WELL_SAMPLED
 
 
 def coverage_note(profile: Profile) -> str:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from isentrope.measures._columns import columns_of_variables, correlations, numbers_of_variables
 from isentrope.measures._spaces import Column, columns_of
 from isentrope.measures.counts import ADDITIVE, increment
+from isentrope.measures.discrete import WELL_SAMPLED
 from isentrope.measures.discrete_information import _several, _variable, discrete_mutual_information
 from isentrope.measures.estimate import unit_of
 from isentrope.measures.gaussian import gaussian_scores, log_determinant_correction
@@ -69,7 +70,8 @@ def mutual_information_matrix(
       error $\sqrt{\rho^2/n+1/2n^2}$; ``"gaussian_copula"``: the same of the normal scores of ranks. They see no dependence
       but the linear one (of the scores).
     - ``"ksg"``: all variables are numbers, and pairs are estimated from nearest neighbours as by `mutual_information`.
-    - None: columns decide as in `mutual_information`: Miller-Madow for two discrete ones, nearest neighbours otherwise.
+    - None: columns decide as in `mutual_information`: nearest neighbours where one is continuous; for two discrete ones
+      Miller-Madow, or Chao, Wang and Jost's estimator, pair by pair, where fewer than 99% of their values recur.
 
     Args:
         variables: array ``[n, d]``, data frame, or list or tuple of d variables of n values.
@@ -129,26 +131,33 @@ def mutual_information_matrix(
 # Values and their variances, in nats.
 
 
-def _discrete(columns: list[np.ndarray], method: str, n_jobs: int) -> tuple[np.ndarray, np.ndarray]:
-    d = len(columns)
+def _discrete(columns: list[np.ndarray], method: str | None, n_jobs: int) -> tuple[np.ndarray, np.ndarray]:
+    d, n = len(columns), len(columns[0])
     alphabet = np.array([int(column.max()) + 1 for column in columns])
-    values, variance = np.zeros((d, d)), np.full((d, d), nan)
+    values, variance, once = np.zeros((d, d)), np.full((d, d), nan), np.zeros((d, d), np.int64)
     few = np.flatnonzero(alphabet <= _MANY_VALUES)
     blocks = _Blocks([columns[i] for i in few], alphabet[few])
 
     def fill(row: int) -> None:
-        for i, information, spread in blocks.information(row, method):
+        for i, information, spread, singletons in blocks.information(row, method or "miller_madow"):
             others = few[blocks.first[row] :]
             values[few[i], others] = values[others, few[i]] = information
             variance[few[i], others] = variance[others, few[i]] = spread
+            once[few[i], others] = once[others, few[i]] = singletons
+
+    def fill_pair(pair: list[int]) -> None:
+        i, j = pair
+        estimate = discrete_mutual_information(columns[i], columns[j], method=method or "auto")
+        values[i, j] = values[j, i] = estimate.value
+        variance[i, j] = variance[j, i] = estimate.stderr**2
 
     with ThreadPoolExecutor(n_jobs) as threads:
         list(threads.map(fill, range(len(blocks.sizes))))
-    for i in np.flatnonzero(alphabet > _MANY_VALUES):
-        for j in range(d):
-            estimate = discrete_mutual_information(columns[i], columns[j], method=method)
-            values[i, j] = values[j, i] = estimate.value
-            variance[i, j] = variance[j, i] = estimate.stderr**2
+        many = alphabet > _MANY_VALUES
+        alone = many[:, None] | many
+        if method is None:
+            alone |= once > (1 - WELL_SAMPLED) * n
+        list(threads.map(fill_pair, np.argwhere(np.triu(alone)).tolist()))
     return values, variance
 
 
@@ -200,8 +209,8 @@ def _by_kind(where: str, variables: Any, k: int, n_jobs: int):
     if discrete:
         symbols = [_variable(where, f"variable {table.labels[i]}", columns[i].values) for i in discrete]
         block = np.ix_(discrete, discrete)
-        values[block], variance[block] = _discrete(symbols, "miller_madow", n_jobs)
-    return values, variance, n, table.labels, kinds, "auto" if pairs else "miller_madow"
+        values[block], variance[block] = _discrete(symbols, None, n_jobs)
+    return values, variance, n, table.labels, kinds, "auto"
 
 
 def _column(where: str, label: str, data: Any) -> Column:
@@ -235,7 +244,8 @@ class _Blocks:
         self.codes = np.array(packed, dtype=np.uint16)
 
     def information(self, row: int, method: str):
-        """For each variable of a block: information about those of this block and after it, and its variance."""
+        """For each variable of a block: information about those of this block and after it, its variance, and how many
+        joint values were seen once."""
         from isentrope.measures._joint_counts import count_row
 
         start, stop = self.first[row], self.first[row + 1]
@@ -256,8 +266,9 @@ class _Blocks:
             # One value has no entropy: the same terms, in another order of summation, would leave a rounding.
             known = (self.alphabet[start:] == 1) | (self.alphabet[i] == 1)
             information = np.where(known, 0.0, entropies[i - start] + entropies - joint)
+            once = np.add.reduceat(table == 1, edges, axis=1, dtype=np.int64).sum(axis=0)
             if n < 2:
-                yield i, information, np.full(len(known), np.nan)
+                yield i, information, np.full(len(known), np.nan), once
                 continue
             changes = (
                 increment(method, self.counts[i])[:, None] + increment(method, marginals) - increment(method, table)
@@ -265,4 +276,4 @@ class _Blocks:
             mean = np.add.reduceat(table * changes, edges, axis=1).sum(axis=0) / n
             changes -= np.repeat(mean, self.alphabet[start:])
             spread = np.add.reduceat(table * changes**2, edges, axis=1).sum(axis=0) / n / (n - 1)
-            yield i, information, np.where(known, 0.0, spread)
+            yield i, information, np.where(known, 0.0, spread), once

@@ -223,7 +223,7 @@ def symbols_of(name: str, columns: dict[str, list[Column]]) -> list[tuple]:
 
 def discrete_options(settings: Settings) -> dict[str, Any]:
     """The settings that a discrete estimator shares."""
-    return {"method": settings.method or "miller_madow", "base": settings.base, "local": settings.local}
+    return {"method": settings.method or "auto", "base": settings.base, "local": settings.local}
 
 
 def noted(estimate: Estimate, columns: dict[str, list[Column]]) -> Estimate:
