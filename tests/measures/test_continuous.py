@@ -154,6 +154,19 @@ def test_small_scales_are_not_lost_in_jitter_as_in_infomeasure_and_npeet():
         assert abs(differential_entropy(samples, method=method) - -26.21) < 0.1
 
 
+@pytest.mark.parametrize("factor", [1e-300, 1e-170, 1e-18, 1e200])
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("knn", {}), ("knn", {"standardize": False}), ("kde", {}), ("gaussian", {}), ("gaussian_copula", {})],
+)
+def test_no_unit_is_too_small_or_too_large(method, options, factor):
+    x = np.random.default_rng(17).normal(size=(400, 2))
+    plain = differential_entropy(x, method=method, **options)
+    scaled = differential_entropy(x * factor, method=method, **options)
+    assert scaled - 2 * log(factor) == pytest.approx(plain, abs=1e-10)
+    assert scaled.stderr == pytest.approx(plain.stderr, rel=1e-6)
+
+
 def test_samples_in_one_place_are_not_left_out_as_in_infomeasure():
     samples = np.random.default_rng(11).normal(size=(200, 2))
     samples[:6] = samples[0]
@@ -179,6 +192,9 @@ def test_frames_and_rows_are_read():
     [
         (np.zeros((2, 2, 2)), {}, ValueError, r"one or two dimensions, \[n\] or \[n, d\] \(got shape \(2, 2, 2\)\)"),
         (np.eye(3), {}, ValueError, "at least 5 samples are needed"),
+        ([], {}, ValueError, r"at least 5 samples are needed \(got 0\)"),
+        (np.arange(4.0), {}, ValueError, r"at least 5 samples are needed \(got 4\)"),
+        (np.arange(4.0), {"method": "correa"}, ValueError, r"at least 5 samples are needed \(got 4\)"),
         (np.arange(24.0).reshape(8, 3), {"method": "gaussian"}, ValueError, "linearly dependent"),
         (np.arange(24.0).reshape(8, 3), {"method": "kde"}, ValueError, "linearly dependent"),
         (np.arange(24.0).reshape(8, 3), {"method": "vasicek"}, ValueError, "is for one variable"),

@@ -63,6 +63,12 @@ def test_a_common_map_of_the_columns_changes_nothing():
     mapped = kl_divergence_from_samples(x * [1e-9, 40.0] + 3, y * [1e-9, 40.0] + 3)
     assert mapped == pytest.approx(plain, abs=1e-5)
     assert kl_divergence_from_samples(x, y, base=2) == pytest.approx(plain / log(2))
+    for standardize in (False, True):
+        plain = kl_divergence_from_samples(x, y, standardize=standardize)
+        for factor in (1e-300, 1e-20, 1e200):
+            scaled = kl_divergence_from_samples(x * factor, y * factor, standardize=standardize)
+            assert scaled == pytest.approx(plain, abs=1e-10)
+            assert scaled.stderr == pytest.approx(plain.stderr, rel=1e-6)
 
 
 def test_wrong_input_is_explained():

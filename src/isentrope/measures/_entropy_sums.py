@@ -201,7 +201,11 @@ def _check_neighbours(spaces: list[Space], kept: int, settings: Settings) -> Non
     if window > 0 and any(space.codes is not None for space in spaces):
         raise ValueError(f"{name}: window must be 0 where a variable is discrete (got {window})")
     if kept - 1 - 2 * window < k:
-        raise ValueError(f"{name}: k={k} neighbours and window={window} need more than {kept} samples")
+        alone = len(spaces[0]) - kept
+        why = f", and {alone} whose symbols occur once are left out: as numbers they are read with astype(float)"
+        raise ValueError(
+            f"{name}: k={k} neighbours and window={window} need more than {kept} samples{why if alone else ''}"
+        )
     if settings.method == "ross" and sorted((space.codes is None) - space.symbols_alone for space in spaces) != [-1, 1]:
         raise ValueError(f"{name}: method 'ross' is for one discrete and one continuous variable")
 

@@ -50,4 +50,4 @@ def parts(n: int, smallest: int, largest: int, *, serial: bool = False) -> Parts
 def apart(points: np.ndarray, part: np.ndarray, *others: np.ndarray) -> np.ndarray:
     """The points of each part at a distance from those of the others; further points in the same space are given too."""
     span = max(float(np.ptp(values)) for values in (points, *others)) if points.shape[1] else 0.0
-    return points + (3 * span + 1) * part[:, None]
+    return points + 3 * (span or 1.0) * part[:, None]

@@ -14,6 +14,7 @@ from scipy.special import digamma, polygamma
 
 from isentrope.measures._frames import table_of, values_of
 from isentrope.measures._parts import SMALLEST_PART, apart, part_size, parts
+from isentrope.measures._spaces import deviation
 from isentrope.measures.estimate import Estimate, unit_of
 from isentrope.measures.gaussian import gaussian_log_density, gaussian_scores
 from isentrope.measures.neighbours import NeighbourSearch
@@ -83,7 +84,7 @@ def differential_entropy(
         meant.
 
     Raises:
-        ValueError: if there are too few samples (4, or the number of neighbours or columns and 2), some are NaN or
+        ValueError: if there are too few samples (4, or 5 for "van_es" and "correa", or the number of neighbours or columns and 2), some are NaN or
             infinite, or they have more than two dimensions; if a setting is unknown; if values recur so often that
             spacings or distances vanish (a constant has differential entropy minus infinity), or columns depend
             linearly on each other.
@@ -147,7 +148,8 @@ def _points(samples: Any) -> np.ndarray:
         )
     if values.dtype.kind not in "fiub":
         raise TypeError(f"differential_entropy: samples must be real numbers (got dtype {values.dtype})")
-    points = values.astype(np.float64).reshape(len(values), -1)
+    points = values.astype(np.float64)
+    points = points[:, None] if points.ndim == 1 else points
     wrong = int(np.count_nonzero(~np.isfinite(points).all(axis=1)))
     if wrong:
         raise ValueError(f"differential_entropy: {wrong} of {len(points)} samples are NaN or infinite; drop them first")
@@ -168,7 +170,9 @@ def _check(method: str, metric: str, k: int, n: int, dimensions: int, local: boo
         )
     if local and method in ("van_es", "correa"):
         raise ValueError(f"{name}: method {method!r} has no local values; 'ebrahimi' and 'vasicek' have")
-    least = max(4, k + 1) if method == "knn" else max(4, dimensions + 2)
+    least = k + 1 if method == "knn" else dimensions + 2
+    # With fewer than 5 samples their windows reach over all of them.
+    least = max(5 if method in ("van_es", "correa") else 4, least)
     if n < least:
         raise ValueError(f"{name}: at least {least} samples are needed (got {n})")
 
@@ -203,8 +207,9 @@ def _by_spacings(values: np.ndarray, method: str) -> _Density:
 
 def _by_neighbours(points: np.ndarray, k: int, euclidean: bool, standardize: bool, n_jobs: int | None) -> _Density:
     dimensions = points.shape[1]
-    scale = points.std(axis=0) if standardize else np.ones(dimensions)
-    scaled = (points - np.median(points, axis=0)) / scale
+    centred = points - np.median(points, axis=0)
+    scale = _deviations(centred) if standardize else np.ones(dimensions)
+    scaled = centred / scale
     volume = dimensions / 2 * log(pi) - lgamma(1 + dimensions / 2) if euclidean else dimensions * log(2)
 
     def values(points: np.ndarray, n_jobs: int | None) -> np.ndarray:
@@ -229,9 +234,12 @@ def _by_neighbours(points: np.ndarray, k: int, euclidean: bool, standardize: boo
 
 def _by_kernels(points: np.ndarray) -> _Density:
     n, dimensions = points.shape
-    scale = np.linalg.cholesky(_covariance(points))
+    centred = points - points.mean(axis=0)
+    unit = _deviations(centred)
+    scaled = centred / unit
+    scale = np.linalg.cholesky(_covariance(scaled))
     width = n ** (-1 / (dimensions + 4))
-    white = np.linalg.solve(scale, (points - points.mean(axis=0)).T).T / width
+    white = np.linalg.solve(scale, scaled.T).T / width
     squares = np.sum(white**2, axis=1)
     log_density = np.empty(n)
     rows = max(1, _PAIRS // n)
@@ -244,9 +252,13 @@ def _by_kernels(points: np.ndarray) -> _Density:
         largest = exponents.max(axis=1)
         exponents -= largest[:, None]
         log_density[block] = largest + np.log(np.exp(exponents, out=exponents).sum(axis=1))
-    volume = dimensions * (log(width) + 0.5 * log(2 * pi)) + float(np.log(np.diag(scale)).sum())
+    volume = dimensions * (log(width) + 0.5 * log(2 * pi)) + float(np.log(np.diag(scale) * unit).sum())
     local = log(n - 1) + volume - log_density
     return _Density(local, float(np.var(local, ddof=1)) / n)
+
+
+def _deviations(centred: np.ndarray) -> np.ndarray:
+    return np.array([deviation(column) for column in centred.T])
 
 
 def _covariance(points: np.ndarray) -> np.ndarray:

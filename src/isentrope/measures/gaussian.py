@@ -74,9 +74,11 @@ def gaussian_log_density(samples: Real[np.ndarray, "n d"]) -> tuple[Float[np.nda
     if dimensions == 0:
         return np.zeros(n), 0.0
     centred = samples - samples.mean(axis=0)
-    scale = np.sqrt(np.mean(centred**2, axis=0))
-    if not scale.all():
+    largest = np.abs(centred).max(axis=0)
+    if not largest.all():
         raise ValueError("a variable is constant; it has no density")
+    # Scaled first: the square of 1e-200 is zero.
+    scale = largest * np.sqrt(np.mean((centred / largest) ** 2, axis=0))
     left, singular, _ = np.linalg.svd(centred / scale, full_matrices=False)
     if singular[-1] < singular[0] * max(n, dimensions) * np.finfo(np.float64).eps:
         raise ValueError("the variables are linearly dependent; their joint law has no density")

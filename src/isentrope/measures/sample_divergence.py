@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from isentrope.measures._parts import SMALLEST_PART, apart, part_size, parts
-from isentrope.measures._spaces import as_numbers, columns_of
+from isentrope.measures._spaces import as_numbers, columns_of, deviation
 from isentrope.measures.estimate import Estimate, unit_of
 from isentrope.measures.neighbours import NeighbourSearch
 
@@ -81,8 +81,7 @@ def kl_divergence_from_samples(
     # A column without spread has no density under either law, and is refused by its distances.
     together -= np.median(together, axis=0)
     if standardize:
-        deviation = together.std(axis=0)
-        together /= np.where(deviation > 0, deviation, 1.0)
+        together /= [deviation(column) if column.any() else 1.0 for column in together.T]
 
     def values(first: np.ndarray, second: np.ndarray, n_jobs: int | None) -> np.ndarray:
         own = NeighbourSearch(first, euclidean=metric == "euclidean")
