@@ -5,7 +5,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from isentrope.measures import discrete_joint_entropy, discrete_mutual_information, entropy, mutual_information_matrix
+from isentrope.measures import (
+    discrete_joint_entropy,
+    discrete_mutual_information,
+    entropy,
+    mutual_information,
+    mutual_information_matrix,
+)
 from isentrope.measures._frames import table_of, values_of
 
 
@@ -65,6 +71,21 @@ def test_missing_values_stay_missing():
     table = table_of("f", "x", frame)
     assert table is not None
     assert [list(pd.isna(column)) for column in table.columns] == [[False, True, False]] * 2
+
+
+def test_categories_that_are_numbers_are_symbols():
+    series = pd.Series([0, 50, 100] * 40).astype("category")
+    found = mutual_information(series, np.random.default_rng(0).normal(size=120))
+    assert found.method == "ross"
+    assert "x discrete (labels)" in found.note
+    many = pd.Series(np.repeat(np.arange(30.0), 4)).astype("category")
+    assert "x discrete" in mutual_information(pd.DataFrame({"a": many}), np.arange(120.0)).note
+
+
+def test_tensors_of_half_precision_are_read():
+    torch = pytest.importorskip("torch")
+    values = torch.tensor([1.5, -2.0], dtype=torch.bfloat16, requires_grad=True)
+    assert values_of(values).tolist() == [1.5, -2.0]
 
 
 def test_probabilities_may_be_a_series_or_a_frame():

@@ -47,8 +47,11 @@ def table_of(where: str, argument: str, data: Any) -> Table | None:
 def values_of(data: Any) -> np.ndarray:
     """The values of an array, a tensor on any device, a series or a list."""
     if is_torch_array(data):
-        return data.detach().cpu().numpy()
-    return np.asarray(data.to_numpy() if hasattr(data, "to_numpy") else data)
+        held = data.detach().cpu()
+        return (held.float() if str(held.dtype) == "torch.bfloat16" else held).numpy()
+    values = np.asarray(data.to_numpy() if hasattr(data, "to_numpy") else data)
+    # The categories of pandas may be numbers, and are symbols all the same.
+    return values.astype(object) if str(getattr(data, "dtype", "")) == "category" else values
 
 
 def _check_names(where: str, argument: str, names: list) -> None:
