@@ -208,6 +208,11 @@ def test_operators_of_low_rank_exhaust_their_space():
     estimate = matrix_entropy_from_products(features @ features.T, rng=0)
     assert estimate.value == pytest.approx(float(von_neumann_entropy(features.T @ features)), abs=1e-6)
     assert matrix_entropy_from_products(np.eye(400), rng=0).value == pytest.approx(log(400))
+    # Of the identity nothing is left after one step, and the same direction was taken twice.
+    for seed in range(5):
+        for dtype in (torch.float32, torch.float64):
+            estimate = matrix_entropy_from_products(torch.eye(1000, dtype=dtype), rng=seed)
+            assert estimate.value == pytest.approx(log(1000), abs=1e-5)
 
 
 @pytest.mark.slow
@@ -246,6 +251,8 @@ def test_misuse_is_named():
         DiffusionOperator(points, n_jobs=0)
     with pytest.raises(ValueError, match=r"operator must have a shape \(n, n\), got \(3, 2\)"):
         trace_from_products(np.ones((3, 2)), np.exp)
+    with pytest.raises(TypeError, match="operator must be real, got dtype complex128"):
+        trace_from_products(np.eye(3) + 0j, np.exp)
     with pytest.raises(ValueError, match="n_probes must be an integer of at least 4"):
         trace_from_products(np.eye(3), np.exp, n_probes=2)
     with pytest.raises(ValueError, match="operator must be symmetric"):

@@ -80,6 +80,7 @@ def trace_from_products(
         The trace, with its standard error.
 
     Raises:
+        TypeError: If the operator is complex.
         ValueError: If the operator is not square, or its products are not finite or not symmetric, the function is not
             finite on the eigenvalues, or a number is too small.
 
@@ -145,6 +146,7 @@ def matrix_entropy_from_products(
         The entropy, with its standard error, in the unit of ``base``.
 
     Raises:
+        TypeError: As `trace_from_products` does.
         ValueError: As `trace_from_products` does, or if the operator has a negative eigenvalue or is 0, or ``alpha`` or
             ``power`` is not positive and finite.
 
@@ -247,13 +249,15 @@ def _traces(
     for argument, number, least in zip(
         ("block_size", "depth", "n_probes", "n_steps"), settings, (1, 1, 4, 2), strict=True
     ):
-        if isinstance(number, bool) or not isinstance(number, int) or number < least:
+        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
             raise ValueError(f"{name}: {argument} must be an integer of at least {least}, got {number!r}")
     block_size, depth, n_probes, n_steps = settings
     shape = tuple(getattr(operator, "shape", ()))
     if len(shape) != 2 or shape[0] != shape[1] or shape[0] == 0:
         raise ValueError(f"{name}: operator must have a shape (n, n), got {shape}")
     n = int(shape[0])
+    if "complex" in str(getattr(operator, "dtype", "")):
+        raise TypeError(f"{name}: operator must be real, got dtype {operator.dtype}")
     operator = stop_gradient(operator)
     like = _like(operator)
     tolerance = _ROUNDING[str(like.dtype).rpartition(".")[2]]
@@ -302,6 +306,7 @@ def _block_lanczos(name: str, operator: Any, start: Any, steps: int, check: bool
     basis = xp.empty((n, size), dtype=start.dtype, device=start.device)
     block, triangle = xp.linalg.qr(start)
     projected = np.zeros((size, size))
+    filler = np.random.default_rng(0)
     for step in range(steps):
         here, upto = slice(step * width, (step + 1) * width), (step + 1) * width
         basis[:, here] = block
@@ -313,6 +318,9 @@ def _block_lanczos(name: str, operator: Any, start: Any, steps: int, check: bool
         projected[here, :upto] = projected[:upto, here].T
         if step + 1 < steps:
             block = product - basis[:, :upto] @ column
+            # Where the space is exhausted nothing may be left, and of zeros a direction is made that the basis has.
+            least = np.abs(projected[:upto, here]).max() * float(xp.finfo(start.dtype).eps) / n**0.5
+            block = block + least * _signs(filler, n, width, start)
             # The second round restores what cancellation, or a space that is exhausted, leaves of earlier directions.
             for _ in range(2):
                 block, _ = xp.linalg.qr(block)
