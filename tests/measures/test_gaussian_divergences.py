@@ -132,6 +132,14 @@ def test_equal_distributions_are_at_zero(function):
     assert value == pytest.approx(0, abs=1e-7 if function in (ALL["hellinger"], ALL["wasserstein"]) else 1e-12)
 
 
+def test_small_shifts_keep_their_digits():
+    _, covariance, *_ = pair()
+    shift = np.array([3e-11, 0, 4e-11])
+    expected = shift @ np.linalg.solve(covariance, shift)
+    zero = np.zeros(3)
+    assert float(gaussian_kl_divergence(zero, covariance, shift, covariance)) == pytest.approx(expected / 2, rel=1e-9)
+
+
 @every
 def test_change_of_coordinates(function):
     mean_p, covariance_p, mean_q, covariance_q = given = pair()

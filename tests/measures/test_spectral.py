@@ -221,8 +221,9 @@ def test_misuse_is_named():
         effective_rank(np.eye(2), power=0)
     with pytest.raises(ValueError, match="squared_distortion must be positive"):
         coding_rate(np.eye(2), squared_distortion=0)
-    with pytest.raises(ValueError, match="weights must not be negative"):
-        coding_rate(np.eye(2), weights=[0.5, -0.5])
+    for weights in ([0.5, -0.5], [0.5, inf], [0.5, np.nan]):
+        with pytest.raises(ValueError, match="weights must be finite, not negative"):
+            coding_rate(np.eye(2), weights=weights)
     with pytest.raises(ValueError, match=r"weights must be \[..., m\]"):
         coding_rate(np.eye(2), weights=[0.5, 0.5, 0.5])
     accumulator = CovarianceAccumulator()

@@ -68,7 +68,7 @@ def diffusion_spectral_mutual_information(
     _, labels = np.unique(_to_numpy(groups), return_inverse=True)
     if labels.shape != (n,):
         raise ValueError(f"{name}: groups must be a label for each of the {n} points, got shape {labels.shape}")
-    if isinstance(n_subsets, bool) or not isinstance(n_subsets, int) or n_subsets < 2:
+    if isinstance(n_subsets, bool) or not isinstance(n_subsets, int | np.integer) or n_subsets < 2:
         raise ValueError(f"{name}: n_subsets must be an integer of at least 2, got {n_subsets!r}")
     width = neighbour_bandwidth(matrix) if bandwidth is None else bandwidth
     sizes = np.bincount(labels)

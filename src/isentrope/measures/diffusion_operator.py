@@ -77,7 +77,7 @@ class DiffusionOperator:
             raise ValueError(f"{name}: bandwidth must be positive and finite, got {bandwidth!r}")
         if not np.isfinite(density_exponent):
             raise ValueError(f"{name}: density_exponent must be finite, got {density_exponent!r}")
-        if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs < 1:
+        if isinstance(n_jobs, bool) or not isinstance(n_jobs, int | np.integer) or n_jobs < 1:
             raise ValueError(f"{name}: n_jobs must be a positive integer, got {n_jobs!r}")
         self.n_jobs = n_jobs
         self.bandwidth = neighbour_bandwidth(wide) if bandwidth is None else float(bandwidth)

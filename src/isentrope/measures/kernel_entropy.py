@@ -290,7 +290,7 @@ def _exponents(points: Any, bandwidth: float, xp: Any) -> Any:
 
 def _neighbour_bandwidth(name: str, points: Any, k: int, xp: Any) -> float:
     n = points.shape[-2]
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise ValueError(f"{name}: k must be a positive integer, got {k!r}")
     if n < 2:
         raise ValueError(f"{name}: points must be at least 2, got {n}; pass bandwidth")

@@ -248,8 +248,8 @@ def coding_rate(
                 f"{tuple(rows.shape)}"
             )
         total = xp.sum(shares, axis=-1, keepdims=True)
-        if _values_are_known(shares) and not bool(xp.all(shares >= 0) & xp.all(total > 0)):
-            raise ValueError(f"{name}: weights must not be negative and not all be 0")
+        if _values_are_known(shares) and not bool(xp.all((shares >= 0) & xp.isfinite(total)) & xp.all(total > 0)):
+            raise ValueError(f"{name}: weights must be finite, not negative and not all be 0")
         shares = shares / total
         # The root of a weight 0 has no derivative, and the sample no part in the sum.
         roots = xp.where(shares > 0, xp.sqrt(xp.where(shares > 0, shares, 1.0)), 0.0)
