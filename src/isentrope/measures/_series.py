@@ -45,9 +45,20 @@ class Reading(NamedTuple):
         rows = self.rows.cpu().numpy() if is_torch_array(self.rows) else self.rows
         return np.ascontiguousarray(rows, dtype=np.float64)
 
+    def scaled(self) -> tuple[Any, Any]:
+        """The series times a power of two that brings their largest size to about 1, and that factor, ``[rows, 1]``.
+
+        The squares of what is scaled neither overflow nor vanish, and no digit is lost.
+        """
+        xp, rows = self.xp, self.rows
+        exponents = xp.frexp(xp.max(xp.abs(rows), axis=-1, keepdims=True))[1]
+        most = 1000 if rows.dtype == xp.float64 else 120  # of what has a reciprocal
+        factors = xp.ldexp(xp.ones_like(rows[:, :1]), -xp.clip(exponents, -most, most))
+        return rows * factors, factors  # torch.ldexp(rows, ...) has no gradient
+
     def moments(self) -> tuple[Any, Any]:
         """Mean and standard deviation (divisor n) of each series, ``[rows, 1]``; exactly 0 for a constant."""
-        xp, rows = self.xp, self.rows
+        xp, (rows, factors) = self.xp, self.scaled()
         if self.missing is None:
             mean, deviation = (f(rows, axis=-1, keepdims=True) for f in (xp.mean, xp.std))
         else:
@@ -57,7 +68,8 @@ class Reading(NamedTuple):
             deviation = xp.sqrt(xp.sum((rows - mean) ** 2 * present, axis=-1, keepdims=True) / number)
         spread = xp.max(rows, axis=-1, keepdims=True) - xp.min(rows, axis=-1, keepdims=True)
         # Rounding gives a constant a standard deviation of 1e-17.
-        return mean, xp.where(spread == 0, xp.zeros_like(deviation), deviation)
+        deviation = xp.where(spread == 0, xp.zeros_like(deviation), deviation)
+        return mean / factors, deviation / factors
 
     def whole(self, order: int, delay: int) -> Any:
         """Which windows hold no missing sample, ``[rows, windows]``; None if all are whole."""

@@ -132,7 +132,7 @@ def svd_entropy(
     xp, whole = reading.xp, reading.whole(order, delay)
     if not bool(xp.all(xp.any(reading.rows != 0, axis=-1))):
         raise ValueError(f"{where}: series that are 0 throughout have no singular value to share")
-    windows = xp.stack(lagged(reading.rows, order, delay), axis=1)
+    windows = xp.stack(lagged(reading.scaled()[0], order, delay), axis=1)
     if whole is not None:  # a window of zeros has no part in the singular values
         windows = windows * xp.astype(whole, windows.dtype)[:, None, :]
     values = xp.linalg.svdvals(windows)
@@ -146,14 +146,14 @@ def _refuse_constants(where: str, reading: Reading) -> None:
 
 
 def _periodogram(reading: Reading) -> tuple[Any, None]:
-    xp, rows = reading.xp, reading.rows
+    xp, rows = reading.xp, reading.scaled()[0]
     power = _squares(rows - xp.mean(rows, axis=-1, keepdims=True), xp)
     return _above_zero(power, rows.shape[-1], xp), None
 
 
 def _welch(reading: Reading, segment: int) -> tuple[Any, Any]:
     """The sum over segments, and which of them count."""
-    xp, rows = reading.xp, reading.rows
+    xp, rows = reading.xp, reading.scaled()[0]
     angles = 2 * xp.pi / segment * xp.arange(segment, dtype=rows.dtype, device=rows.device)
     window = 0.5 - 0.5 * xp.cos(angles)
     power = xp.zeros((rows.shape[0], segment // 2 + 1), dtype=rows.dtype, device=rows.device)

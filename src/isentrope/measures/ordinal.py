@@ -116,7 +116,7 @@ def weighted_permutation_entropy(
         1.413962
     """
     reading, nats = _read("weighted_permutation_entropy", series, order, delay, normalize, base, axis, nan_policy)
-    coordinates = lagged(reading.rows, order, delay)
+    coordinates = lagged(reading.scaled()[0], order, delay)
     mean = sum(coordinates) / order
     weights = sum((x - mean) ** 2 for x in coordinates) / order
     return _entropy(reading, order, delay, weights, log(factorial(order)) if normalize else nats)
