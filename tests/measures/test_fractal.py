@@ -43,6 +43,12 @@ def test_katz_of_a_triangle():
     assert katz_dimension([0, 1, 2, 1, 0]) == pytest.approx(2)
 
 
+@pytest.mark.parametrize("swinging", [[0, 1, 0, 1, 0], [0, 1, -1, 1, -1], np.tile([3.0, -3.0], 50)])
+def test_katz_of_a_series_that_gets_nowhere_is_refused_rather_than_infinite_or_negative(swinging):
+    with pytest.raises(ValueError, match="katz_dimension: a series that never gets further"):
+        katz_dimension(swinging)
+
+
 def test_higuchi_is_its_double_sum():
     series = np.random.default_rng(2).normal(size=57)
     n, longest = 57, 6

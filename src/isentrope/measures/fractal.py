@@ -58,7 +58,9 @@ def katz_dimension(series: Series, *, axis: int = -1, nan_policy: str = "raise")
     r"""Katz fractal dimension, $\ln N/\bigl(\ln N+\ln(d/L)\bigr)$ with N = n - 1 steps.
 
     L is the sum of the steps' sizes $|x_{t+1}-x_t|$ and d the largest distance $|x_t-x_0|$ from the start. Distances are
-    along the values alone, without time, so that the unit of neither matters. A line has dimension 1.
+    along the values alone, without time, so that the unit of neither matters. A line has dimension 1. A series that swings
+    to and fro without getting further from its start than d = L/N, the mean step, has none: the formula has a pole there
+    and is negative beyond.
 
     Args:
         series: real values, time along ``axis``; other axes are a batch.
@@ -69,7 +71,8 @@ def katz_dimension(series: Series, *, axis: int = -1, nan_policy: str = "raise")
         One dimension a series.
 
     Raises:
-        ValueError: if the series has fewer than 3 samples, is not finite or is constant.
+        ValueError: if the series has fewer than 3 samples, is not finite, is constant or never gets further from its start
+            than its mean step.
         TypeError: if the series is not an array of real numbers.
 
     References:
@@ -86,8 +89,13 @@ def katz_dimension(series: Series, *, axis: int = -1, nan_policy: str = "raise")
     if not length.all():
         raise ValueError(f"{where}: a constant series has no length, and so no dimension")
     reach = np.abs(rows - rows[:, :1]).max(axis=-1)
-    steps = np.log(rows.shape[-1] - 1)
-    return reading.finish(steps / (steps + np.log(reach / length)))
+    mean_step = length / (rows.shape[-1] - 1)
+    if not (reach > mean_step).all():
+        raise ValueError(
+            f"{where}: a series that never gets further from its start than its mean step has no dimension; it is too short "
+            "or swings to and fro"
+        )
+    return reading.finish(np.log(rows.shape[-1] - 1) / np.log(reach / mean_step))
 
 
 def higuchi_dimension(
