@@ -156,6 +156,12 @@ def test_stirling_limit_of_a_fair_split():
     assert structural_entropy([m, m]) == pytest.approx(2 * m * log(2) - log(sqrt(pi * m)), abs=2e-5)
 
 
+def test_large_counts_keep_their_digits():
+    # N!/(N - 1)! = N; the factorials themselves are known to some units only.
+    for large in (10**9, 10**12, 10**15):
+        assert structural_entropy([large, 1]) == pytest.approx(log(large + 1), rel=1e-14)
+
+
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="counts must be whole numbers of at least 0"):
         structural_entropy([1, -1])
@@ -165,6 +171,8 @@ def test_bad_input_is_refused():
         structural_entropy(["a"])
     with pytest.raises(ValueError, match="at least one stop"):
         structural_entropy([])
+    with pytest.raises(ValueError, match="at least one stop along axis 2"):
+        structural_entropy([[1, 2]], axis=2)
     with pytest.raises(ValueError, match="pick_up holds 12 parcels of 10"):
         consolidated_entropy(10, [6, 6])
     with pytest.raises(ValueError, match="chained must lie between 0 and 1"):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
-from scipy.special import gammaln
+from scipy.special import betaln, gammaln
 
 from isentrope.measures.estimate import unit_of
 
@@ -74,11 +74,14 @@ def structural_entropy(
     where = "structural_entropy"
     nats, _ = unit_of(base, where)
     events = _counts(where, "counts", counts)
-    if events.ndim == 0 or events.shape[axis] == 0:
+    if not -events.ndim <= axis < events.ndim or events.shape[axis] == 0:
         raise ValueError(f"{where}: counts must have at least one stop along axis {axis} (got shape {events.shape})")
     n = events.sum(axis=axis)
     most = gammaln(n + 1)
-    value = np.where(events.max(axis=axis) == n, 0.0, most - gammaln(events + 1).sum(axis=axis))
+    # Stop after stop, as the logarithm of a binomial coefficient: differences of factorials would lose the digits.
+    so_far = np.cumsum(events, axis=axis)
+    ways = -np.log1p(so_far) - betaln(so_far - events + 1, events + 1)
+    value = np.where(events.max(axis=axis) == n, 0.0, ways.sum(axis=axis))
     return np.asarray(value / np.where(most > 0, most, 1.0) if normalize else value / nats)
 
 
