@@ -99,13 +99,14 @@ def path_ensemble(
     flows = marginals[:-1, :, None] * driven
     means = np.einsum("txy,xy->t", flows, j)
     from_state = np.einsum("txy,txy->tx", driven, j - means[:, None, None])
-    covariance = np.empty((len(force), len(force)))
-    for t, flow in enumerate(flows):
-        covariance[t, t] = np.sum(flow * (j - means[t]) ** 2)
-        carried = np.sum(flow * (j - means[t]), axis=0)
-        for s in range(t + 1, len(force)):
-            covariance[t, s] = covariance[s, t] = carried @ from_state[s]
-            carried = carried @ driven[s]
+    covariance = np.diag(np.einsum("txy,txy->t", flows, (j - means[:, None, None]) ** 2))
+    # For each step, what it is expected to have carried, by the state that the walk is in some steps later.
+    carried = np.einsum("txy,txy->ty", flows, j - means[:, None, None])
+    for lag in range(1, len(force)):
+        carried = carried[: len(force) - lag]
+        steps = np.arange(len(carried))
+        covariance[steps, steps + lag] = covariance[steps + lag, steps] = np.sum(carried * from_state[lag:], axis=1)
+        carried = (carried[:, None, :] @ driven[lag:])[:, 0]
     return PathEnsemble(free_energy + float(np.log(p0 @ ahead)), means, covariance, marginals, driven)
 
 
