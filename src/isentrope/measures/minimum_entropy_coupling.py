@@ -119,7 +119,9 @@ def _law(p: npt.ArrayLike, argument: str, where: str) -> np.ndarray:
     law = np.asarray(p, dtype=np.float64)
     if law.ndim != 1:
         raise ValueError(f"{where}: {argument} must be a list of probabilities (got shape {law.shape})")
-    law = read(where, axis=-1, normalize=False, **{argument: (law, None)}).distributions[0].p
+    if law.size and np.isfinite(law).all() and law.min() >= 0 and abs(law.sum() - 1) > 1e-6:
+        raise ValueError(f"{where}: probabilities in {argument} must sum to 1 (got {law.sum():.6g})")
+    law = read(where, axis=-1, normalize=True, **{argument: (law, None)}).distributions[0].p
     return law / law.sum()
 
 
