@@ -42,7 +42,8 @@ def minimise(evaluate: Callable[[np.ndarray], tuple[float, np.ndarray, np.ndarra
             if ahead[0] <= value - 1e-4 * length * decrement + slack:
                 break
             length /= 2
-            if length < 1e-10:
+            # A step is long where the function is nearly flat, such as under weights that differ by many orders.
+            if length * max(1.0, np.abs(step).max()) < 1e-10:
                 return point if decrement <= _STALLED else None
         point = point + length * step
         value, gradient, hessian = ahead
