@@ -1,6 +1,7 @@
 import copy
 import json
 import math
+import pickle
 from dataclasses import FrozenInstanceError
 
 import numpy as np
@@ -22,6 +23,16 @@ def test_behaves_as_its_value():
     assert hash(estimate) == hash(1.5)
     assert sorted([Estimate(2.0), Estimate(-1.0), Estimate(0.5)]) == [-1.0, 0.5, 2.0]
     assert json.dumps([estimate]) == "[1.5]"
+
+
+def test_an_estimate_can_be_sent_to_another_process_without_its_data():
+    data = np.arange(10.0)
+    estimate = Estimate(4.0, 0.5, local=data, shuffled=lambda generator: generator.permutation(data)[0])
+    sent = pickle.loads(pickle.dumps(estimate))
+    assert (sent, sent.stderr, sent.local.tolist()) == (4.0, 0.5, data.tolist())
+    with pytest.raises(ValueError, match="no shuffled null hypothesis"):
+        sent.test(9)
+    assert copy.deepcopy([estimate])[0].test(9, rng=0).n_resamples == 9
 
 
 def test_arithmetic_forgets_the_standard_error():

@@ -57,7 +57,7 @@ class Estimate(float):
         local: the pointwise values that the estimate is the mean of, in ``unit``, where the estimator was asked for
             them with ``local=True``; None otherwise.
         shuffled: the estimate, in ``unit``, from data that a given generator has shuffled so that the dependence is
-            gone; None for a quantity that has no such null hypothesis.
+            gone; None for a quantity that has no such null hypothesis, and in a process to which the estimate was sent.
 
     Examples:
         >>> entropy = Estimate(1.234, 0.012, method="miller_madow", n=1000)
@@ -84,6 +84,16 @@ class Estimate(float):
     def __post_init__(self) -> None:
         if self.stderr < 0:
             raise ValueError(f"Estimate: stderr must not be negative (got {self.stderr}); pass NaN if it is unknown")
+
+    def __getstate__(self) -> dict:
+        """Without the shuffles, which hold the data and cannot be sent to another process."""
+        return {**self.__dict__, "shuffled": None}
+
+    def __copy__(self) -> "Estimate":
+        return self
+
+    def __deepcopy__(self, memo: dict) -> "Estimate":
+        return self
 
     def interval(self, confidence_level: float = 0.95) -> tuple[float, float]:
         r"""Central confidence interval of a normal law, $\hat H \pm z_{(1+c)/2}\,\mathrm{stderr}$.
