@@ -471,6 +471,9 @@ def test_wrong_input_is_explained():
         mutual_information(x, x, metric="cosine")
     with pytest.raises(ValueError, match="k must be an integer of at least 1"):
         mutual_information(x, x, k=0)
+    for window in (3, 20):
+        with pytest.raises(ValueError, match="window must be 0 where"):
+            mutual_information(x > 0, x > 1, window=window)
     with pytest.raises(TypeError, match="reads y as real numbers"):
         mutual_information(x, np.full(50, "a"), method="ksg")
     with pytest.raises(ValueError, match="linearly dependent"):

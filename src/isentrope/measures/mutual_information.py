@@ -223,6 +223,8 @@ def symbols_of(name: str, columns: dict[str, list[Column]]) -> list[tuple]:
 
 def discrete_options(settings: Settings) -> dict[str, Any]:
     """The settings that a discrete estimator shares."""
+    if settings.window > 0:
+        raise ValueError(f"{settings.name}: window must be 0 where all variables are discrete (got {settings.window})")
     return {"method": settings.method or "auto", "base": settings.base, "local": settings.local}
 
 
