@@ -181,3 +181,17 @@ def test_impossible_outcomes_and_false_labels():
 def test_wrong_arguments_are_explained(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_labels_that_overlap_much_are_found_at_once():
+    # Forty bells on a line: Blahut's iteration is 3e-6 nat from the least rate after 100,000 steps.
+    x, centres = np.arange(200)[:, None], np.linspace(0, 200, 40)
+    p, truth = np.full(200, 1 / 200), np.exp(-((x - centres) ** 2) / 200)
+    point = semantic_rate(p, truth, 1.0)
+    information = semantic_information(p, truth)
+    # The conditions of Karush, Kuhn and Tucker: growth is 1 for labels in use and at most 1 for others.
+    sums = np.exp(information) @ point.labels
+    growth = (p / sums) @ np.exp(information)
+    assert growth.max() <= 1 + 2e-10
+    assert growth[point.labels > 1e-6] == pytest.approx(1, abs=1e-6)
+    assert point.rate == pytest.approx(point.information - p @ np.log(sums))
