@@ -119,3 +119,11 @@ def test_bad_arguments_are_named():
         fluctuation_dispersion_entropy(np.arange(9), order=1)
     with pytest.raises(ValueError, match="at least 3 samples for these settings, got 2"):
         slope_entropy([1, 2], order=3)
+
+
+def test_a_value_at_the_mean_belongs_to_the_lower_of_two_classes():
+    # As the ceiling of c/2 is c/2.
+    assert dispersion_entropy([-1, 0, 1], order=1, classes=2) == pytest.approx(entropy_of([1, 1, 2]))
+    assert dispersion_entropy([-1, 0, -1, 0, 1, 1], order=2, classes=2) == pytest.approx(
+        entropy_of([(1, 1), (1, 1), (1, 1), (1, 2), (2, 2)])
+    )
