@@ -154,3 +154,17 @@ def test_bad_arguments_are_named(measure):
         measure(np.zeros(50), axis=1)
     with pytest.raises(ValueError, match="normalised entropy has no unit"):
         measure(np.zeros(50), normalize=True, base=2)
+
+
+@pytest.mark.parametrize(("order", "share"), [(2, 1 / 3), (3, 0.69), (4, 0.89), (5, 0.98)])
+def test_bias_of_white_noise_is_what_the_documentation_says(order, share):
+    windows = 40 * math.factorial(order)
+    noise = np.random.default_rng(0).normal(size=(1000, windows + order - 1))
+    deficits = math.log(math.factorial(order)) - permutation_entropy(noise, order=order)
+    expected = share * (math.factorial(order) - 1) / (2 * windows)
+    assert deficits.mean() == pytest.approx(expected, rel=0.02, abs=4 * deficits.std() / 1000**0.5)
+
+
+def test_bubble_sort_swaps_no_equal_values():
+    # Windows of two take 0, 1 and 0 swaps, both windows of three take 2.
+    assert bubble_entropy([1, 1, 0, 0], order=2) == pytest.approx(math.log(5 / 9) / math.log(3))
