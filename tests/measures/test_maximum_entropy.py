@@ -243,3 +243,10 @@ def test_wrong_arguments_are_explained(arguments, message):
 def test_levels_must_add_up():
     with pytest.raises(ValueError, match=r"add up to the 2 features \(got \[1, 2\]\)"):
         nested_information(np.eye(2), [0.5, 0.5], levels=[1, 2])
+
+
+@pytest.mark.parametrize("weight", [1e-20, 1e-100, 1e-250])
+def test_weights_that_differ_by_many_orders(weight):
+    levels = maximum_entropy([0.0, 1.0], 0.5, prior=[1.0, weight])
+    assert levels.probabilities == pytest.approx([0.5, 0.5])
+    assert levels.multipliers[0] == pytest.approx(np.log(weight))
