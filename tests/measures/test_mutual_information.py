@@ -537,3 +537,11 @@ def test_intervals_cover_the_truth():
         inside += low < -0.5 * log(1 - 0.36) < high
     # The error itself is known to a fifth only, which costs some of the 95 per cent.
     assert 0.88 < inside / 200 < 0.985
+
+
+def test_without_its_standard_error_an_estimate_is_the_same():
+    x, y = correlated(500, 0.75, seed=12)
+    whole, value = mutual_information(x, y), mutual_information(x, y, stderr=False)
+    assert value == whole
+    assert whole.stderr > 0 and np.isnan(value.stderr)
+    assert conditional_mutual_information(x, y, x**2, stderr=False) == conditional_mutual_information(x, y, x**2)

@@ -50,6 +50,7 @@ class Settings:
     window: int
     base: float | None
     local: bool
+    stderr: bool
     n_jobs: int | None
     serial: bool = False
 
@@ -174,7 +175,7 @@ def _by_neighbours(
 
     values = np.full(n, nan)
     values[kept], radius, _ = evaluate(spaces, settings.n_jobs)
-    variance = _variance_by_parts(evaluate, spaces, settings)
+    variance = _variance_by_parts(evaluate, spaces, settings) if settings.stderr else nan
     if variance is None:
         variance = _variance_of_mean(values[kept], settings)
         notes.append(f"the standard error is a lower bound: fewer than {2 * SMALLEST_PART} samples")

@@ -52,6 +52,7 @@ def mutual_information(
     window: int = 0,
     base: float | None = None,
     local: bool = False,
+    stderr: bool = True,
     n_jobs: int | None = None,
 ) -> Estimate:
     r"""Mutual information $I(X;Y)$ of paired samples, of vectors of any dimension, continuous, discrete or mixed.
@@ -99,6 +100,7 @@ def mutual_information(
         window: samples no more than so many rows apart are not neighbours (Theiler's window for series).
         base: base of the logarithm; None for nats, 2 for bits.
         local: keep the pointwise values in ``Estimate.local`` (NaN for samples left out).
+        stderr: also estimate the standard error of neighbour methods, which takes about as long again; NaN without.
         n_jobs: number of threads of a search; None for all cores where that pays.
 
     Returns:
@@ -126,7 +128,7 @@ def mutual_information(
         'x continuous and y discrete (booleans)'
     """
     name = "mutual_information"
-    settings = Settings(name, method, k, metric, standardize, window, base, local, n_jobs)
+    settings = Settings(name, method, k, metric, standardize, window, base, local, stderr, n_jobs)
     columns = {"x": columns_of(name, "x", x), "y": columns_of(name, "y", y)}
     if are_symbols(columns, method, MUTUAL):
         found = discrete_mutual_information(*symbols_of(name, columns), **discrete_options(settings))
@@ -146,6 +148,7 @@ def conditional_mutual_information(
     window: int = 0,
     base: float | None = None,
     local: bool = False,
+    stderr: bool = True,
     n_jobs: int | None = None,
 ) -> Estimate:
     r"""Conditional mutual information $I(X;Y\mid Z)$ of paired samples, continuous, discrete or mixed.
@@ -180,6 +183,7 @@ def conditional_mutual_information(
         window: samples no more than so many rows apart are not neighbours.
         base: base of the logarithm; None for nats, 2 for bits.
         local: keep the pointwise values in ``Estimate.local``.
+        stderr: also estimate the standard error of neighbour methods, which takes about as long again; NaN without.
         n_jobs: number of threads of a search; None for all cores where that pays.
 
     Returns:
@@ -202,7 +206,7 @@ def conditional_mutual_information(
         True
     """
     name = "conditional_mutual_information"
-    settings = Settings(name, method, k, metric, standardize, window, base, local, n_jobs)
+    settings = Settings(name, method, k, metric, standardize, window, base, local, stderr, n_jobs)
     columns = {argument: columns_of(name, argument, data) for argument, data in (("x", x), ("y", y), ("z", z))}
     if are_symbols(columns, method, CONDITIONAL):
         found = discrete_conditional_mutual_information(*symbols_of(name, columns), **discrete_options(settings))

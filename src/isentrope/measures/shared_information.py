@@ -37,6 +37,7 @@ def total_correlation(
     window: int = 0,
     base: float | None = None,
     local: bool = False,
+    stderr: bool = True,
     n_jobs: int | None = None,
 ) -> Estimate:
     r"""Total correlation (multi-information) of d variables, $\sum_i H(X_i)-H(X_1,\dots,X_d)$.
@@ -59,6 +60,7 @@ def total_correlation(
         window: samples no more than so many rows apart are not neighbours.
         base: base of the logarithm; None for nats, 2 for bits.
         local: keep the pointwise values in ``Estimate.local``.
+        stderr: also estimate the standard error of neighbour methods, which takes about as long again; NaN without.
         n_jobs: number of threads of a search; None for all cores where that pays.
 
     Returns:
@@ -78,7 +80,7 @@ def total_correlation(
         >>> total_correlation(x[:, :3] + x[:, 3:])  # the truth is ln(2) * 3/2 - ln(4)/2 = 0.347
         Estimate(0.3... ± 0.0... nat, ksg, n=2000; 0, 1, 2 continuous)
     """
-    settings = Settings("total_correlation", method, k, metric, standardize, window, base, local, n_jobs)
+    settings = Settings("total_correlation", method, k, metric, standardize, window, base, local, stderr, n_jobs)
     methods = {**_METHODS, "ksg2": own_radii}
     return _shared(variables, _total, methods, discrete_total_correlation, settings, tested=True)
 
@@ -93,6 +95,7 @@ def dual_total_correlation(
     window: int = 0,
     base: float | None = None,
     local: bool = False,
+    stderr: bool = True,
     n_jobs: int | None = None,
 ) -> Estimate:
     r"""Dual total correlation (binding information) of d variables, $\sum_i H(X_{-i})-(d-1)H(X_1,\dots,X_d)$.
@@ -109,6 +112,7 @@ def dual_total_correlation(
         window: samples no more than so many rows apart are not neighbours.
         base: base of the logarithm; None for nats, 2 for bits.
         local: keep the pointwise values in ``Estimate.local``.
+        stderr: also estimate the standard error of neighbour methods, which takes about as long again; NaN without.
         n_jobs: number of threads of a search; None for all cores where that pays.
 
     Returns:
@@ -128,7 +132,7 @@ def dual_total_correlation(
         >>> round(dual_total_correlation([x, x + y]) - total_correlation([x, x + y]), 9)
         0.0
     """
-    settings = Settings("dual_total_correlation", method, k, metric, standardize, window, base, local, n_jobs)
+    settings = Settings("dual_total_correlation", method, k, metric, standardize, window, base, local, stderr, n_jobs)
     return _shared(variables, _dual, _METHODS, discrete_dual_total_correlation, settings, tested=True)
 
 
@@ -142,6 +146,7 @@ def o_information(
     window: int = 0,
     base: float | None = None,
     local: bool = False,
+    stderr: bool = True,
     n_jobs: int | None = None,
 ) -> Estimate:
     r"""O-information of d variables, $\Omega=(d-2)H(X)+\sum_i[H(X_i)-H(X_{-i})]$: total less dual total correlation.
@@ -157,6 +162,7 @@ def o_information(
         window: samples no more than so many rows apart are not neighbours.
         base: base of the logarithm; None for nats, 2 for bits.
         local: keep the pointwise values in ``Estimate.local``.
+        stderr: also estimate the standard error of neighbour methods, which takes about as long again; NaN without.
         n_jobs: number of threads of a search; None for all cores where that pays.
 
     Returns:
@@ -177,7 +183,7 @@ def o_information(
         >>> o_information(synergy, method="gaussian") < -0.5
         True
     """
-    settings = Settings("o_information", method, k, metric, standardize, window, base, local, n_jobs)
+    settings = Settings("o_information", method, k, metric, standardize, window, base, local, stderr, n_jobs)
     return _shared(
         variables, lambda d: _sum(_total(d), _dual(d), -1), _METHODS, discrete_o_information, settings, tested=False
     )
@@ -193,6 +199,7 @@ def s_information(
     window: int = 0,
     base: float | None = None,
     local: bool = False,
+    stderr: bool = True,
     n_jobs: int | None = None,
 ) -> Estimate:
     r"""S-information of d variables, $\sum_i I(X_i;X_{-i})$: total plus dual total correlation.
@@ -206,6 +213,7 @@ def s_information(
         window: samples no more than so many rows apart are not neighbours.
         base: base of the logarithm; None for nats, 2 for bits.
         local: keep the pointwise values in ``Estimate.local``.
+        stderr: also estimate the standard error of neighbour methods, which takes about as long again; NaN without.
         n_jobs: number of threads of a search; None for all cores where that pays.
 
     Returns:
@@ -225,7 +233,7 @@ def s_information(
         >>> round(s_information([x, x + y]) / total_correlation([x, x + y]), 9)
         2.0
     """
-    settings = Settings("s_information", method, k, metric, standardize, window, base, local, n_jobs)
+    settings = Settings("s_information", method, k, metric, standardize, window, base, local, stderr, n_jobs)
     return _shared(
         variables, lambda d: _sum(_total(d), _dual(d), 1), _METHODS, discrete_s_information, settings, tested=True
     )

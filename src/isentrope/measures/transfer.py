@@ -34,6 +34,7 @@ def transfer_entropy(
     window: int = 0,
     base: float | None = None,
     local: bool = False,
+    stderr: bool = True,
     n_jobs: int | None = None,
 ) -> Estimate:
     r"""Transfer entropy from one series to another: what the source's past tells of the target beyond the target's own.
@@ -63,6 +64,7 @@ def transfer_entropy(
             autocorrelated series, about the time of decorrelation.
         base: base of the logarithm; None for nats, 2 for bits.
         local: keep the value at each time from ``max(target_history, lag + source_history - 1)`` on.
+        stderr: also estimate the standard error of neighbour methods, which takes about as long again; NaN without.
         n_jobs: number of threads of a search; None for all cores where that pays.
 
     Returns:
@@ -85,7 +87,7 @@ def transfer_entropy(
         (True, True)
     """
     name = "transfer_entropy"
-    settings = Settings(name, method, k, metric, standardize, window, base, local, n_jobs, serial=True)
+    settings = Settings(name, method, k, metric, standardize, window, base, local, stderr, n_jobs, serial=True)
     for argument, steps in (("lag", lag), ("source_history", source_history), ("target_history", target_history)):
         if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
             raise ValueError(f"{name}: {argument} must be an integer of at least 1 (got {steps!r})")
