@@ -236,3 +236,10 @@ def test_ten_dimensions_are_too_high_by_as_much_as_in_other_packages():
     for metric, excess in (("max", 0.152), ("euclidean", 0.081)):
         found = differential_entropy(samples, metric=metric, standardize=False)
         assert abs(found - truth - excess) < 4 * found.stderr
+
+
+@pytest.mark.parametrize("method", ["knn", "kde", "gaussian", "gaussian_copula"])
+def test_columns_that_repeat_one_another_have_no_density(method):
+    x = np.random.default_rng(14).normal(size=300)
+    with pytest.raises(ValueError, match="linearly dependent"):
+        differential_entropy(np.c_[x, 2 * x], method=method)

@@ -361,7 +361,7 @@ def test_recurring_values():
 @pytest.mark.parametrize(
     ("samples", "error", "message"),
     [
-        ([1.0, 2.0, 3.0], ValueError, r"at least 4 samples are needed \(got 3\)"),
+        ([1.0, 2.0, 3.0], ValueError, r"at least 5 samples are needed \(got 3\)"),
         ([1.0, math.nan, 3.0, math.inf, 5.0], ValueError, "2 of 5 samples are NaN or infinite"),
         (np.zeros((3, 3, 3)), ValueError, r"one or two dimensions, \[n\] or \[n, d\] \(got shape \(3, 3, 3\)\)"),
         (np.array(["1", "2", "3", "4"]), TypeError, "real numbers"),

@@ -539,9 +539,21 @@ def test_intervals_cover_the_truth():
     assert 0.88 < inside / 200 < 0.985
 
 
+def test_a_single_sample_is_too_few():
+    with pytest.raises(ValueError, match=r"mutual_information: at least 2 samples are needed \(got 1\)"):
+        mutual_information([1.0], [2.0])
+
+
+def test_a_standard_error_from_few_stretches_says_so():
+    x, y = correlated(1000, 0.6, seed=13)
+    assert "the standard error rests on 3 stretches" in mutual_information(x, y, window=20).note
+    assert "stretches" not in mutual_information(x, y).note
+
+
 def test_without_its_standard_error_an_estimate_is_the_same():
     x, y = correlated(500, 0.75, seed=12)
     whole, value = mutual_information(x, y), mutual_information(x, y, stderr=False)
     assert value == whole
-    assert whole.stderr > 0 and np.isnan(value.stderr)
+    assert whole.stderr > 0
+    assert np.isnan(value.stderr)
     assert conditional_mutual_information(x, y, x**2, stderr=False) == conditional_mutual_information(x, y, x**2)

@@ -9,7 +9,7 @@ radius for every space, so that what each entropy leaves of the law within it is
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
-from math import isqrt, nan, sqrt
+from math import inf, isqrt, nan, sqrt
 from operator import add
 from typing import Any, NamedTuple
 
@@ -34,6 +34,8 @@ from isentrope.measures.gaussian import gaussian_log_density, gaussian_scores
 # From generator and data, the data without their dependence.
 Shuffle = Callable[[np.random.Generator, list[Any]], list[Any]]
 
+# The spread of fewer stretches of a series than this may itself be off by a third.
+_FEW_PARTS = 6
 # Beyond a median distance of so many standard deviations neighbours are no neighbours.
 _FAR = 1.0
 
@@ -93,6 +95,8 @@ def estimate_sum(
     name, method = settings.name, settings.method or next(iter(methods))
     nats, unit = unit_of(settings.base, name)
     n = same_length(name, variables)
+    if n < 2:
+        raise ValueError(f"{name}: at least 2 samples are needed (got {n})")
     if method not in methods:
         raise ValueError(f"{name}: method must be None or one of {', '.join(methods)} (got {method!r})")
     if settings.method in ("ksg", "ksg2", "frenzel_pompe", "gaussian", "gaussian_copula"):
@@ -175,7 +179,9 @@ def _by_neighbours(
 
     values = np.full(n, nan)
     values[kept], radius, _ = evaluate(spaces, settings.n_jobs)
-    variance = _variance_by_parts(evaluate, spaces, settings) if settings.stderr else nan
+    variance, stretches = _variance_by_parts(evaluate, spaces, settings) if settings.stderr else (nan, inf)
+    if stretches < _FEW_PARTS and variance is not None:
+        notes.append(f"the standard error rests on {stretches} stretches of the series")
     if variance is None:
         variance = _variance_of_mean(values[kept], settings)
         notes.append(f"the standard error is a lower bound: fewer than {2 * SMALLEST_PART} samples")
@@ -283,15 +289,16 @@ def closed(spaces: list[Space], terms: Terms, settings: Settings, n_jobs: int | 
 # Uncertainty.
 
 
-def _variance_by_parts(evaluate: Callable, spaces: list[Space], settings: Settings) -> float | None:
-    """Variance of the mean; psi of the number of samples is the same in all parts, and left as it is for the whole."""
+def _variance_by_parts(evaluate: Callable, spaces: list[Space], settings: Settings) -> tuple[float | None, float]:
+    """Variance of the mean, and the stretches of a series it rests on; psi of the number of samples is the same in all parts, and left as it is for the whole."""
     n, window = len(spaces[0]), settings.window
     smallest = part_size(n, settings.k, window)
-    chosen = parts(n, smallest, 3 * smallest // 2, serial=settings.serial or window > 0)
+    serial = settings.serial or window > 0
+    chosen = parts(n, smallest, 3 * smallest // 2, serial=serial)
     if chosen is None:
-        return None
+        return None, 0
     values, _, together = evaluate([space[chosen.rows].parted(chosen.part) for space in spaces], settings.n_jobs)
-    return chosen.variance_of_whole(values, together, n)
+    return chosen.variance_of_whole(values, together, n), chosen.number if serial else inf
 
 
 def _variance_of_mean(values: np.ndarray, settings: Settings) -> float:

@@ -208,7 +208,10 @@ def _by_spacings(values: np.ndarray, method: str) -> _Density:
 def _by_neighbours(points: np.ndarray, k: int, euclidean: bool, standardize: bool, n_jobs: int | None) -> _Density:
     dimensions = points.shape[1]
     centred = points - np.median(points, axis=0)
-    scale = _deviations(centred) if standardize else np.ones(dimensions)
+    deviations = _deviations(centred)
+    if len(points) > dimensions + 1:
+        _covariance(centred / deviations)
+    scale = deviations if standardize else np.ones(dimensions)
     scaled = centred / scale
     volume = dimensions / 2 * log(pi) - lgamma(1 + dimensions / 2) if euclidean else dimensions * log(2)
 

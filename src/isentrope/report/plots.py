@@ -182,7 +182,7 @@ def plot_token_entropy(
     Examples:
         >>> import matplotlib
         >>> matplotlib.use("agg")
-        >>> ax = plot_token_entropy(["3", "*", "5"], [0.1, 1.2, 0.4])
+        >>> ax = plot_token_entropy(["3", "*", "5"], [0.1, 1.2, 0.4], plt.figure().gca())
         >>> [text.get_text() for text in ax.texts]
         ['3', '*', '5']
     """
