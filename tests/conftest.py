@@ -9,6 +9,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # The suite needs no network, and must not find out by waiting for one.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import signal
+
 import hypothesis
 import jaxtyping
 import numpy as np
@@ -37,6 +39,10 @@ jaxtyping.install_import_hook(
 # Deterministic, and without a deadline: the machine that runs the tests may be busy.
 hypothesis.settings.register_profile("isentrope", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("isentrope")
+
+# Where a shell runs the suite in the background, interrupts are ignored, and what the tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TIMING = {"seconds", "seconds_sampling", "tokens_per_second", "memory_mb"}
 
