@@ -1,6 +1,7 @@
 """From problems to a training batch: completions are drawn, rewarded, and told apart into turns, phases and answers."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,11 +11,14 @@ from torch import Tensor
 from isentrope.lab.branching import grow, without_prefixes
 from isentrope.lab.models import LanguageModel
 from isentrope.lab.rollouts import Rollouts, sample
-from isentrope.lab.tasks.problem import HasAnswers, HasPhases, HasPlans, Problem, Task, UsesTool
-from isentrope.lab.tasks.templated import Templated, plain
+from isentrope.lab.tasks.problem import HasAnswers, HasPhases, HasPlans, Problem, Task
+from isentrope.lab.tasks.templated import Templated, plain, tool_of
 from isentrope.lab.tempering import at_two_temperatures, spread
 from isentrope.lab.tokenizer import Tokenizer
 from isentrope.policy import RolloutPlan, TokenBatch
+
+# From where to where, in characters.
+Stretches = list[tuple[int, int]]
 
 
 def collect(
@@ -135,7 +139,7 @@ def draw(
         >>> draw(model, task, problems, generator=torch.Generator(), max_new_tokens=7, prefixes=call).completions
         ['4*5=20;']
     """
-    answer = task.tool if isinstance(task, UsesTool) and isinstance(plain(task, ())[0], UsesTool) else None
+    answer = tool_of(task)
     return sample(
         model,
         [problem.prompt for problem in problems],
@@ -188,8 +192,12 @@ def to_batch(
         raise ValueError(f"problems: one is needed for each of the {len(rollouts)} rollouts (got {len(problems)})")
     device = rollouts.mask.device
     rewards = [task.reward(problem, text) for problem, text in zip(problems, rollouts.completions, strict=True)]
-    thinking = _thinking(tokenizer, task, problems, rollouts)
-    strategic = _strategic(tokenizer, task, problems, rollouts)
+    told: dict[str, Callable[[Problem, str], Stretches | None]] = {}
+    if isinstance(task, HasPhases):
+        told["thinking"] = partial(_before_the_answer, task)
+    if isinstance(task, HasPlans):
+        told["strategic"] = task.planning
+    marked = {name: _marked(tokenizer, problems, rollouts, stretches) for name, stretches in told.items()}
     return TokenBatch(
         mask=rollouts.mask,
         rewards=torch.tensor(rewards, dtype=torch.float32, device=device),
@@ -200,8 +208,7 @@ def to_batch(
         extras={
             "turn": turns(rollouts),
             "answer": _answers(task, problems, rollouts.completions).to(device),
-            **({} if thinking is None else {"thinking": thinking}),
-            **({} if strategic is None else {"strategic": strategic}),
+            **{name: tokens for name, tokens in marked.items() if tokens is not None},
         },
     )
 
@@ -222,37 +229,29 @@ def turns(rollouts: Rollouts) -> Int[Tensor, "batch time"]:
     return torch.where(rollouts.mask, begins.cumsum(1), -1)
 
 
-def _thinking(
-    tokenizer: Tokenizer, task: Task, problems: Sequence[Problem], rollouts: Rollouts
-) -> Bool[Tensor, "batch time"] | None:
-    """Where the policy thinks before it answers; None where the task has no phases."""
-    if not isinstance(task, HasPhases):
-        return None
-    ids, counts, ends = rollouts.completion_ids.tolist(), rollouts.written.sum(1).tolist(), []
-    for row, (problem, text) in enumerate(zip(problems, rollouts.completions, strict=True)):
-        characters = task.thinking(problem, text)
-        if characters is None:
-            return None
-        ends.append(_tokens_within(tokenizer, ids[row][: counts[row]], characters))
-    time = torch.arange(rollouts.mask.shape[1])
-    return rollouts.mask & (time < torch.tensor(ends)[:, None]).to(rollouts.mask.device)
+def _before_the_answer(task: HasPhases, problem: Problem, completion: str) -> Stretches | None:
+    """The one stretch in which the policy thinks."""
+    characters = task.thinking(problem, completion)
+    return None if characters is None else [(0, characters)]
 
 
-def _strategic(
-    tokenizer: Tokenizer, task: Task, problems: Sequence[Problem], rollouts: Rollouts
+def _marked(
+    tokenizer: Tokenizer,
+    problems: Sequence[Problem],
+    rollouts: Rollouts,
+    stretches: Callable[[Problem, str], Stretches | None],
 ) -> Bool[Tensor, "batch time"] | None:
-    """Where the policy plans; None where the task does not tell."""
-    if not isinstance(task, HasPlans):
-        return None
+    """The policy's tokens in some stretches of characters; None where the task put tells none."""
     ids, counts = rollouts.completion_ids.tolist(), rollouts.written.sum(1).tolist()
     marked = torch.zeros(rollouts.mask.shape, dtype=torch.bool)
     for row, (problem, text) in enumerate(zip(problems, rollouts.completions, strict=True)):
-        stretches = task.planning(problem, text)
-        if stretches is None:
+        found = stretches(problem, text)
+        if found is None:
             return None
         written = ids[row][: counts[row]]
-        for start, stop in stretches:
-            marked[row, _tokens_within(tokenizer, written, start) : _tokens_within(tokenizer, written, stop)] = True
+        for start, stop in found:
+            first = _tokens_within(tokenizer, written, start) if start else 0
+            marked[row, first : _tokens_within(tokenizer, written, stop)] = True
     return rollouts.mask & marked.to(rollouts.mask.device)
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from isentrope.lab.models import LanguageModel
-from isentrope.lab.tasks.problem import Problem, Task, UsesTool
+from isentrope.lab.tasks.problem import Problem, Task
+from isentrope.lab.tasks.templated import tool_of
 from isentrope.lab.tokenizer import Tokenizer
 
 
@@ -104,10 +105,10 @@ def _demonstrated(
 
 def _by_writer(task: Task, problem: Problem, demonstration: str) -> Iterator[tuple[str, bool]]:
     """The stretches of a demonstration, in order, and whether each is the policy's, not the tool's."""
-    start = end = 0
-    while isinstance(task, UsesTool) and end < len(demonstration):
+    tool, start, end = tool_of(task), 0, 0
+    while tool is not None and end < len(demonstration):
         end += 1
-        answer = task.tool(problem, demonstration[:end])
+        answer = tool(problem, demonstration[:end])
         if answer:
             if not demonstration.startswith(answer, end):
                 raise ValueError(

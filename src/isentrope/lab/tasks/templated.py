@@ -1,6 +1,6 @@
 """A task whose questions are put in different forms, drawn anew for each problem."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,6 +116,11 @@ class Templated:
         template, plain = problem.data
         text = template.answer(completion)
         return self.task.answer(plain, text) if isinstance(self.task, HasAnswers) else text or None
+
+
+def tool_of(task: Task) -> Callable[[Problem, str], str | None] | None:
+    """What answers the policy's calls in a task; None where nothing does."""
+    return task.tool if isinstance(task, UsesTool) and isinstance(plain(task, ())[0], UsesTool) else None
 
 
 def plain(task: Task, problems: Sequence[Problem]) -> tuple[Task, Sequence[Problem]]:
