@@ -139,7 +139,7 @@ def _discrete(columns: list[np.ndarray], method: str | None, n_jobs: int) -> tup
     blocks = _Blocks([columns[i] for i in few], alphabet[few])
 
     def fill(row: int) -> None:
-        for i, information, spread, singletons in blocks.information(row, method or "miller_madow"):
+        for i, information, spread, singletons in blocks.information(row, method):
             others = few[blocks.first[row] :]
             values[few[i], others] = values[others, few[i]] = information
             variance[few[i], others] = variance[others, few[i]] = spread
@@ -243,9 +243,11 @@ class _Blocks:
         self.sizes = np.array(sizes, dtype=np.int64)
         self.codes = np.array(packed, dtype=np.uint16)
 
-    def information(self, row: int, method: str):
-        """For each variable of a block: information about those of this block and after it, its variance, and how many
-        joint values were seen once."""
+    def information(self, row: int, method: str | None):
+        """For each variable of a block: information about those of this block and after it, and its variance.
+
+        Without a method it is Miller and Madow's, and how many joint values were seen once is counted too, else 0.
+        """
         from isentrope.measures._joint_counts import count_row
 
         start, stop = self.first[row], self.first[row + 1]
@@ -254,8 +256,8 @@ class _Blocks:
         starts[start:] = ends - self.alphabet[start:]
         tables = np.zeros((int(self.alphabet[start:stop].sum()), int(ends[-1])), np.int64)
         count_row(self.codes, self.sizes, self.first, self.strides, self.alphabet, row, starts, tables)
-        term, n = ADDITIVE[method].term, self.n
-        constant = ADDITIVE[method].constant(n)
+        name, n = method or "miller_madow", self.n
+        term, constant = ADDITIVE[name].term, ADDITIVE[name].constant(n)
         edges, above = starts[start:], 0
         marginals = np.concatenate(self.counts[start:])
         entropies = constant - np.add.reduceat(term(marginals), edges) / n
@@ -266,13 +268,11 @@ class _Blocks:
             # One value has no entropy: the same terms, in another order of summation, would leave a rounding.
             known = (self.alphabet[start:] == 1) | (self.alphabet[i] == 1)
             information = np.where(known, 0.0, entropies[i - start] + entropies - joint)
-            once = np.add.reduceat(table == 1, edges, axis=1, dtype=np.int64).sum(axis=0)
+            once = np.add.reduceat(table == 1, edges, axis=1, dtype=np.int64).sum(axis=0) if method is None else 0
             if n < 2:
                 yield i, information, np.full(len(known), np.nan), once
                 continue
-            changes = (
-                increment(method, self.counts[i])[:, None] + increment(method, marginals) - increment(method, table)
-            )
+            changes = increment(name, self.counts[i])[:, None] + increment(name, marginals) - increment(name, table)
             mean = np.add.reduceat(table * changes, edges, axis=1).sum(axis=0) / n
             changes -= np.repeat(mean, self.alphabet[start:])
             spread = np.add.reduceat(table * changes**2, edges, axis=1).sum(axis=0) / n / (n - 1)
