@@ -28,7 +28,7 @@ from isentrope.measures._spaces import (
     space_of,
 )
 from isentrope.measures.discrete_information import Terms
-from isentrope.measures.estimate import Estimate, unit_of
+from isentrope.measures.estimate import Estimate, check_at_least, unit_of
 from isentrope.measures.gaussian import gaussian_log_density, gaussian_scores
 
 # From generator and data, the data without their dependence.
@@ -59,11 +59,10 @@ class Settings:
     def __post_init__(self) -> None:
         if self.metric not in ("max", "euclidean"):
             raise ValueError(f"{self.name}: metric must be 'max' or 'euclidean' (got {self.metric!r})")
-        for argument, number, least in (("k", self.k, 1), ("window", self.window, 0), ("n_jobs", self.n_jobs, 1)):
-            if argument == "n_jobs" and number is None:
-                continue
-            if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
-                raise ValueError(f"{self.name}: {argument} must be an integer of at least {least} (got {number!r})")
+        check_at_least(self.name, "k", self.k, 1)
+        check_at_least(self.name, "window", self.window, 0)
+        if self.n_jobs is not None:
+            check_at_least(self.name, "n_jobs", self.n_jobs, 1)
 
 
 Neighbours = Callable[[list[Space], Terms, Settings, int | None], tuple[np.ndarray, np.ndarray]]

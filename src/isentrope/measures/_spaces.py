@@ -13,7 +13,7 @@ import numpy as np
 
 from isentrope.measures._frames import table_of, values_of
 from isentrope.measures._parts import apart
-from isentrope.measures._symbols import encode, relabel
+from isentrope.measures._symbols import encode, join, relabel
 from isentrope.measures.neighbours import NeighbourSearch
 
 # Integers with at most this many values are symbols; with more, measurements, where they outnumber the root of n too.
@@ -56,9 +56,7 @@ class Space:
         if other.constant or self.constant:
             return self if other.constant else other
         coded = [space.codes for space in (self, other) if space.codes is not None]
-        codes = coded[0] if coded else None
-        if len(coded) == 2:
-            codes = relabel(coded[0] * (1 + int(coded[1].max())) + coded[1])[0]
+        codes = join(coded)[0] if coded else None
         points = np.concatenate([self.points, other.points], axis=1)
         return Space(points, codes, self.blocks + other.blocks, self.euclidean, self.recurring or other.recurring)
 
@@ -68,7 +66,7 @@ class Space:
 
     def parted(self, part: np.ndarray) -> "Space":
         """The samples with those of different parts so far apart that they are no neighbours."""
-        codes = None if self.codes is None else relabel(self.codes * (1 + int(part.max())) + part)[0]
+        codes = None if self.codes is None else join([self.codes, part])[0]
         return Space(apart(self.points, part), codes, self.blocks, self.euclidean, self.recurring)
 
     @cached_property
@@ -212,11 +210,8 @@ def space_of(name: str, argument: str, columns: list[Column], *, standardize: bo
         # Centred on a value of its own, which keeps differences of far-off values exact.
         centred = points[:, axis] - ordered[len(ordered) // 2]
         points[:, axis] = centred / deviation(centred) if standardize else centred
-    codes = None
-    for column in columns:
-        if column.discrete:
-            more = relabel(encode(column.values, f"{name}: {argument}"))[0]
-            codes = more if codes is None else relabel(codes * (1 + int(more.max())) + more)[0]
+    coded = [encode(column.values, f"{name}: {argument}") for column in columns if column.discrete]
+    codes = join(coded)[0] if coded else None
     if codes is not None and codes.max() == 0:
         codes = None
     return Space(points, codes, (points.shape[1],), euclidean, recurring)

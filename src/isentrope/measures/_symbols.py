@@ -1,6 +1,6 @@
 """Symbols: every value of a discrete sample becomes an integer from 0, so that counting is one pass of bincount."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 
@@ -80,6 +80,16 @@ def relabel(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return (np.cumsum(occupied) - 1)[codes], counts[occupied]
     _, labels, counts = np.unique(codes, return_inverse=True, return_counts=True)
     return labels.ravel(), counts
+
+
+def join(codes: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of the combinations of several variables' codes, and how often each occurs."""
+    first, *others = codes
+    labels, counts = relabel(first)
+    for other in others:
+        more, more_counts = relabel(other)
+        labels, counts = relabel(labels * len(more_counts) + more)
+    return labels, counts
 
 
 def block_codes(codes: np.ndarray, longest: int):

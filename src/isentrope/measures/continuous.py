@@ -15,7 +15,7 @@ from scipy.special import digamma, polygamma
 from isentrope.measures._frames import table_of, values_of
 from isentrope.measures._parts import SMALLEST_PART, apart, part_size, parts
 from isentrope.measures._spaces import deviation
-from isentrope.measures.estimate import Estimate, unit_of
+from isentrope.measures.estimate import Estimate, check_at_least, unit_of
 from isentrope.measures.gaussian import gaussian_log_density, gaussian_scores
 from isentrope.measures.neighbours import NeighbourSearch
 
@@ -162,8 +162,7 @@ def _check(method: str, metric: str, k: int, n: int, dimensions: int, local: boo
         raise ValueError(f"{name}: method must be None or one of {', '.join(_METHODS)} (got {method!r})")
     if metric not in ("max", "euclidean"):
         raise ValueError(f"{name}: metric must be 'max' or 'euclidean' (got {metric!r})")
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise ValueError(f"{name}: k must be an integer of at least 1 (got {k!r})")
+    check_at_least(name, "k", k, 1)
     if method in _SPACINGS and dimensions > 1:
         raise ValueError(
             f"{name}: method {method!r} is for one variable (got {dimensions} columns); 'knn' takes several"

@@ -14,7 +14,7 @@ from jaxtyping import Int, Shaped
 
 from isentrope.measures._symbols import block_codes, count, encode
 from isentrope.measures.counts import FREE, METHODS, WITH_ALPHABET, Profile, estimate_entropy, plugin, profile_of
-from isentrope.measures.estimate import Estimate, unit_of
+from isentrope.measures.estimate import Estimate, check_at_least, unit_of
 
 Samples = Shaped[np.ndarray, " n"] | npt.ArrayLike | Sequence[Hashable]
 
@@ -152,7 +152,7 @@ def block_entropy(
         >>> block_entropy("ab" * 500, 3, method="plugin", base=2)
         Estimate(1.0000 ± 0.0010 bit, plugin, n=998)
     """
-    _check_order(order, 1, "block_entropy")
+    check_at_least("block_entropy", "order", order, 1)
     codes = encode(sequence, "block_entropy")
     if len(codes) < order:
         raise ValueError(f"block_entropy: a block of {order} symbols is longer than the sequence of {len(codes)}")
@@ -189,7 +189,7 @@ def conditional_block_entropy(
         >>> float(conditional_block_entropy("ab" * 500 + "a", 1, method="plugin"))
         0.0
     """
-    _check_order(order, 0, "conditional_block_entropy")
+    check_at_least("conditional_block_entropy", "order", order, 0)
     codes = encode(sequence, "conditional_block_entropy")
     if len(codes) <= order:
         raise ValueError(
@@ -199,11 +199,6 @@ def conditional_block_entropy(
     if order == 0:
         return _block_estimate(levels[0], method, base, "conditional_block_entropy")
     return _conditional_estimate(levels[-2], levels[-1], method, base, "conditional_block_entropy")
-
-
-def _check_order(order: int, least: int, where: str) -> None:
-    if isinstance(order, bool) or not isinstance(order, int | np.integer) or order < least:
-        raise ValueError(f"{where}: order must be an integer of at least {least} (got {order!r})")
 
 
 def _checked_counts(counts) -> np.ndarray:

@@ -14,7 +14,7 @@ A variable is a vector of n values (numbers, strings, any hashable objects), or 
 array ``[n, d]``, a data frame or a tuple of vectors. Nothing is clipped: a corrected information may be slightly negative.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import combinations
 from math import comb, fsum, nan, sqrt
@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from isentrope.measures._frames import table_of, values_of
-from isentrope.measures._symbols import encode, relabel
+from isentrope.measures._symbols import encode, join, relabel
 from isentrope.measures.counts import FREE, Profile, increment, leave_one_out, plugin, profile_of
 from isentrope.measures.discrete import automatic, coverage_note, discrete_entropy, free_estimator
-from isentrope.measures.estimate import Estimate, unit_of
+from isentrope.measures.estimate import Estimate, check_at_least, unit_of
 
 # Coefficients of the entropies of subsets of the variables, exact so that those of what is constant vanish.
 Terms = dict[tuple[int, ...], int | Fraction]
@@ -63,7 +63,7 @@ def discrete_joint_entropy(
         >>> discrete_joint_entropy(["aabb" * 100, "abab" * 100], method="plugin", base=2).value
         2.0
     """
-    labels, _ = _join(_variables("discrete_joint_entropy", variables))
+    labels, _ = join(_variables("discrete_joint_entropy", variables))
     return discrete_entropy(labels, method=method, alphabet_size=alphabet_size, base=base)
 
 
@@ -229,8 +229,7 @@ def discrete_transfer_entropy(
     """
     where = "discrete_transfer_entropy"
     for name, length in (("lag", lag), ("source_history", source_history), ("target_history", target_history)):
-        if isinstance(length, bool) or not isinstance(length, int | np.integer) or length < 1:
-            raise ValueError(f"{where}: {name} must be an integer of at least 1 (got {length!r})")
+        check_at_least(where, name, length, 1)
     driving, driven = _named(where, source=source, target=target)
     n, first = len(driven), max(target_history, lag + source_history - 1)
     if n <= first:
@@ -238,8 +237,8 @@ def discrete_transfer_entropy(
             f"{where}: {n} samples are too few for lag={lag}, source_history={source_history} and "
             f"target_history={target_history}; more than {first} are needed"
         )
-    past, _ = _join([driven[first - step : n - step] for step in range(1, target_history + 1)])
-    sent, _ = _join([driving[first - step : n - step] for step in range(lag, lag + source_history)])
+    past, _ = join([driven[first - step : n - step] for step in range(1, target_history + 1)])
+    sent, _ = join([driving[first - step : n - step] for step in range(lag, lag + source_history)])
     return _conditional([sent, driven[first:], past], method, base, where, local)
 
 
@@ -499,7 +498,7 @@ def _variable(where: str, argument: str, data: Any) -> np.ndarray:
         for column in columns
     ]
     _check_lengths(where, {f"column {i} of {argument}": len(codes) for i, codes in enumerate(coded)})
-    return _join(coded)[0]
+    return join(coded)[0]
 
 
 def _named(where: str, **data: Any) -> list[np.ndarray]:
@@ -549,16 +548,6 @@ def _check_lengths(where: str, lengths: dict[str, int]) -> None:
         raise ValueError(f"{where}: variables must have the same number of samples ({shown})")
 
 
-def _join(codes: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of the combinations of values, and how often each occurs."""
-    first, *others = codes
-    labels, counts = relabel(first)
-    for other in others:
-        more, more_counts = relabel(other)
-        labels, counts = relabel(labels * len(more_counts) + more)
-    return labels, counts
-
-
 # The estimate of any combination.
 
 
@@ -574,7 +563,7 @@ def _estimate(
 ) -> Estimate:
     """A combination of entropies, by a method for each, or by the plug-in and one correction of the whole."""
     nats, unit = unit_of(base, where)
-    labels, counts = _join(variables)
+    labels, counts = join(variables)
     whole = profile_of(counts)
     method = automatic(whole) if method == "auto" else method
     estimator = plugin if correct is not None else free_estimator(method, where)
@@ -586,7 +575,7 @@ def _estimate(
     uncorrected: list[float] = []
     without, pointwise = np.zeros(len(counts)), np.zeros(len(counts))
     for subset, coefficient in weights.items():
-        part, _ = _join([cells[i] for i in subset])
+        part, _ = join([cells[i] for i in subset])
         occurrences = np.bincount(part, weights=counts).astype(np.int64)
         profile = profile_of(occurrences)
         values.append(coefficient * estimator(profile))
@@ -602,7 +591,7 @@ def _estimate(
     def shuffled(generator: np.random.Generator) -> float:
         assert shuffle is not None
         data = shuffle(generator)
-        plain = fsum(c * estimator(profile_of(_join([data[i] for i in s])[1])) for s, c in weights.items())
+        plain = fsum(c * estimator(profile_of(join([data[i] for i in s])[1])) for s, c in weights.items())
         return (plain + (correct(data) if correct is not None else 0.0)) / nats
 
     return Estimate(
@@ -663,7 +652,7 @@ def _panzeri_treves(variables: list[np.ndarray]) -> float:
     """What the plug-in information of stimulus and response is to be changed by."""
     stimulus, response = variables
     responses = len(relabel(response)[1])
-    cells, counts = _join([stimulus, response])
+    cells, counts = join([stimulus, response])
     sample_of = np.empty(len(counts), np.int64)
     sample_of[cells] = np.arange(len(cells))
     stimulus_of = stimulus[sample_of]

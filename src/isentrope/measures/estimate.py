@@ -230,6 +230,12 @@ def unit_of(base: float | None, where: str) -> tuple[float, str]:
     return math.log(base), "bit" if base == 2 else "hartley" if base == 10 else f"log {base:g}"
 
 
+def check_at_least(where: str, argument: str, number: object, least: int) -> None:
+    """Refuse what is not an integer of at least ``least``."""
+    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
+        raise ValueError(f"{where}: {argument} must be an integer of at least {least} (got {number!r})")
+
+
 def _finite(number: float) -> float | None:
     return float(number) if math.isfinite(number) else None
 

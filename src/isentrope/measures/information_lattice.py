@@ -24,7 +24,7 @@ import numpy.typing as npt
 from jaxtyping import Float, Int
 from scipy.special import entr
 
-from isentrope.measures._symbols import encode, relabel
+from isentrope.measures._symbols import encode, join, relabel
 from isentrope.measures.estimate import unit_of
 
 # Outcomes less probable than this are impossible, so that what rounding leaves of a zero connects nothing.
@@ -243,7 +243,7 @@ def reconstruction(
         part = relabel(component[possible])[0]
         _check_function(where, f"component {i}", part, values)
         distances[i] = 1 - _entropy(part, law) / whole if whole > 0 else 0.0
-        together = _join(together, part)
+        together, _ = join([together, part])
     exact = len(np.unique(together)) == len(np.unique(values))
     total, bound = float(distances.sum()), len(labels) - 1
     return Reconstruction(
@@ -276,11 +276,6 @@ def _read(where: str, p: npt.ArrayLike | None, **variables: Any) -> tuple[list[n
     return labels, np.where(law < _IMPOSSIBLE, 0.0, law)
 
 
-def _join(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    second = relabel(y)[0]
-    return relabel(relabel(x)[0] * (int(second.max()) + 1) + second)[0]
-
-
 def _components(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Connected components of the graph between the values of x and those of y, numbered as they appear."""
     # Imported here because it takes as long as the rest of the room.
@@ -302,7 +297,7 @@ def _spread(labels: np.ndarray, possible: np.ndarray) -> np.ndarray:
 
 
 def _check_function(where: str, argument: str, part: np.ndarray, values: np.ndarray) -> None:
-    if len(np.unique(_join(part, values))) > len(np.unique(values)):
+    if len(join([part, values])[1]) > len(np.unique(values)):
         raise ValueError(f"{where}: {argument} is not a function of x: it differs between outcomes where x is the same")
 
 
@@ -314,8 +309,8 @@ def _distance(x: np.ndarray, y: np.ndarray, law: np.ndarray) -> tuple[float, flo
     """Shannon's distance and the joint entropy, in nats; both exactly 0 where they are."""
     possible = law > 0
     x, y, law = relabel(x[possible])[0], relabel(y[possible])[0], law[possible]
-    both = _join(x, y)
-    cells, joint = int(both.max()) + 1, _entropy(both, law)
+    both, counts = join([x, y])
+    cells, joint = len(counts), _entropy(both, law)
     # A variable that determines the other has the joint entropy, in the same digits.
     first = joint if cells == int(x.max()) + 1 else _entropy(x, law)
     second = joint if cells == int(y.max()) + 1 else _entropy(y, law)

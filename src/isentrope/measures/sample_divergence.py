@@ -7,7 +7,7 @@ import numpy as np
 
 from isentrope.measures._parts import SMALLEST_PART, apart, part_size, parts
 from isentrope.measures._spaces import as_numbers, columns_of, deviation
-from isentrope.measures.estimate import Estimate, unit_of
+from isentrope.measures.estimate import Estimate, check_at_least, unit_of
 from isentrope.measures.neighbours import NeighbourSearch
 
 
@@ -69,8 +69,7 @@ def kl_divergence_from_samples(
     nats, unit = unit_of(base, name)
     if metric not in ("max", "euclidean"):
         raise ValueError(f"{name}: metric must be 'max' or 'euclidean' (got {metric!r})")
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise ValueError(f"{name}: k must be an integer of at least 1 (got {k!r})")
+    check_at_least(name, "k", k, 1)
     here, there = (_numbers(name, argument, data) for argument, data in (("x", x), ("y", y)))
     (n, dimensions), (m, other) = here.shape, there.shape
     if dimensions != other:

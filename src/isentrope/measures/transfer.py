@@ -3,12 +3,10 @@
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from isentrope.measures._entropy_sums import Settings, estimate_sum, shift_first
 from isentrope.measures._spaces import Column, columns_of, same_length
 from isentrope.measures.discrete_information import discrete_transfer_entropy
-from isentrope.measures.estimate import Estimate
+from isentrope.measures.estimate import Estimate, check_at_least
 from isentrope.measures.mutual_information import (
     CONDITIONAL,
     CONDITIONAL_TERMS,
@@ -89,8 +87,7 @@ def transfer_entropy(
     name = "transfer_entropy"
     settings = Settings(name, method, k, metric, standardize, window, base, local, stderr, n_jobs, serial=True)
     for argument, steps in (("lag", lag), ("source_history", source_history), ("target_history", target_history)):
-        if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
-            raise ValueError(f"{name}: {argument} must be an integer of at least 1 (got {steps!r})")
+        check_at_least(name, argument, steps, 1)
     series = {"source": columns_of(name, "source", source), "target": columns_of(name, "target", target)}
     if condition is not None:
         series["condition"] = columns_of(name, "condition", condition)

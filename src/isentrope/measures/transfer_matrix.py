@@ -16,7 +16,7 @@ from jaxtyping import Float
 from scipy.special import fdtrc
 
 from isentrope.measures._columns import columns_of_variables, correlations, numbers_of_variables
-from isentrope.measures.estimate import unit_of
+from isentrope.measures.estimate import check_at_least, unit_of
 from isentrope.measures.gaussian import gaussian_scores, log_determinant_correction
 from isentrope.measures.transfer import transfer_entropy
 
@@ -161,8 +161,7 @@ def transfer_entropy_matrix(
         ("target_history", target_history, 1),
         ("n_resamples", n_resamples, 0),
     ):
-        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
-            raise ValueError(f"{where}: {argument} must be an integer of at least {least} (got {number!r})")
+        check_at_least(where, argument, number, least)
     if n_jobs != -1 and n_jobs < 1:
         raise ValueError(f"{where}: n_jobs must be positive, or -1 for all cores (got {n_jobs})")
     if method in _GAUSSIAN:
