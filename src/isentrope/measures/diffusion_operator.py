@@ -1,4 +1,4 @@
-"""The diffusion operator of many points as products with vectors, in blocks of the kernel that are made and thrown away."""
+"""The diffusion operator of many points as products with vectors, in blocks of the kernel: held while memory lasts, else made anew."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -25,23 +25,23 @@ class DiffusionOperator:
     .. math:: K = D^{-1/2} G D^{-1/2}, \qquad G_{ij} = e^{-\lVert x_i - x_j \rVert^2 / 2 \sigma^2}, \qquad
         D_{ii} = \textstyle\sum_j G_{ij}
 
-    ``operator @ vectors`` makes the kernel anew in square blocks, half of them by symmetry, unless it fits into ``memory``.
-    Kernel values are in float32, which is enough for the entropy to 1e-4, or in float64 where the points are
+    ``operator @ vectors`` takes the kernel in square blocks, half of them by symmetry. As many as fit into ``memory`` are held, the
+    others are made anew for every product. Kernel values are in float32, which is enough for the entropy to 1e-4, or in float64 where the points are
     so far apart in bandwidths that their distances need it.
 
     Args:
         points: Points ``[n, d]``, one a row: an array or a tensor, whose library and device the products keep.
         bandwidth: Width σ, in the unit of the points; None for that of `neighbour_bandwidth`.
         density_exponent: Exponent a of the normalisation by density, as in `diffusion_matrix`.
-        memory: Bytes up to which the kernel is held.
-        n_jobs: Number of threads that make blocks of a kernel that is not held. Of two cores, two threads are best with a
+        memory: Bytes up to which blocks of the kernel are held.
+        n_jobs: Number of threads that share the blocks. Of two cores, two threads are best with a
             linear algebra library that itself is limited to one (``OMP_NUM_THREADS=1``).
 
     Attributes:
         shape: (n, n).
         dtype: dtype of the kernel and of the vectors it takes.
         bandwidth: Width σ that was used.
-        held: Whether the kernel is held.
+        held: Share of the kernel that is held, from 0 to 1.
 
     Raises:
         TypeError: As `gaussian_kernel` does.
@@ -93,8 +93,13 @@ class DiffusionOperator:
         self._others = xp.astype(xp.concat([scaled, one, -half], axis=1), self.dtype)
         n = self.points.shape[0]
         self.shape = (n, n)
-        self.held = n * n * self.points.itemsize <= memory
-        self._kernel: Any = self._block(slice(0, n), slice(0, n)) if self.held else None
+        # One block where all fits: the fewest calls.
+        self._size = n if n * n * self.points.itemsize <= memory else _BLOCK
+        starts = range(0, n, self._size)
+        corners = [(row, column) for row in starts for column in range(row, n, self._size)]
+        within = min(int(memory // (self._size**2 * self.points.itemsize)), len(corners))
+        self.held = within / len(corners)
+        self._blocks: dict[tuple[int, int], Any] = dict.fromkeys(corners[:within])
         factors = xp.ones((n, 1), dtype=self.dtype, device=self.points.device)
         if density_exponent:
             factors = (factors * self._times(factors)) ** -density_exponent
@@ -110,21 +115,23 @@ class DiffusionOperator:
 
     def _times(self, vectors: Any) -> Any:
         """Product of the kernel with vectors."""
-        if self.held:
-            return self._kernel @ vectors
         with ThreadPoolExecutor(self.n_jobs) as threads:
             # Rows dealt out in turn: those at the end have fewer blocks.
             return sum(threads.map(lambda first: self._times_rows(first, vectors), range(self.n_jobs)))
 
     def _times_rows(self, first: int, vectors: Any) -> Any:
         """What every ``n_jobs``-th row of blocks, with its mirror image, adds to a product."""
-        n = self.shape[0]
+        n, size = self.shape[0], self._size
         result = array_namespace(vectors).zeros_like(vectors)
-        for row in range(first * _BLOCK, n, self.n_jobs * _BLOCK):
-            rows = slice(row, min(row + _BLOCK, n))
-            for column in range(row, n, _BLOCK):
-                columns = slice(column, min(column + _BLOCK, n))
-                block = self._block(rows, columns)
+        for row in range(first * size, n, self.n_jobs * size):
+            rows = slice(row, min(row + size, n))
+            for column in range(row, n, size):
+                columns = slice(column, min(column + size, n))
+                block = self._blocks.get((row, column))
+                if block is None:
+                    block = self._block(rows, columns)
+                    if (row, column) in self._blocks:
+                        self._blocks[row, column] = block
                 result[rows] += block @ vectors[columns]
                 if column != row:
                     result[columns] += block.T @ vectors[rows]

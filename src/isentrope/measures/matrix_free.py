@@ -319,7 +319,7 @@ def _block_lanczos(name: str, operator: Any, start: Any, steps: int, check: bool
         if step + 1 < steps:
             block = product - basis[:, :upto] @ column
             # Where the space is exhausted nothing may be left, and of zeros a direction is made that the basis has.
-            least = np.abs(projected[:upto, here]).max() * float(xp.finfo(start.dtype).eps) / n**0.5
+            least = float(np.abs(projected[:upto, here]).max()) * float(xp.finfo(start.dtype).eps) / n**0.5
             block = block + least * _signs(filler, n, width, start)
             # The second round restores what cancellation, or a space that is exhausted, leaves of earlier directions.
             for _ in range(2):
