@@ -131,13 +131,13 @@ def test_batches_and_precision_of_kernel_entropies():
 
 
 @pytest.mark.parametrize("density_exponent", [0.0, 1.0])
-@pytest.mark.parametrize("memory", [0, 2**30])
-def test_products_are_those_of_the_matrix(density_exponent, memory):
+@pytest.mark.parametrize(("memory", "held"), [(0, 0.0), (2 * 4 * 512**2, 1 / 3), (2**30, 1.0)])
+def test_products_are_those_of_the_matrix(density_exponent, memory, held):
     """More points than fit into one block, so that blocks on and off the diagonal take part."""
     points, vectors = normal(1100, 3), normal(1100, 2, seed=1).astype(np.float32)
     matrix = diffusion_matrix(points, bandwidth=0.8, density_exponent=density_exponent)
     operator = DiffusionOperator(points, bandwidth=0.8, density_exponent=density_exponent, memory=memory)
-    assert operator.held == bool(memory)
+    assert operator.held == held
     threads = DiffusionOperator(points, bandwidth=0.8, density_exponent=density_exponent, memory=memory, n_jobs=3)
     np.testing.assert_allclose(threads @ vectors, operator @ vectors, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(operator @ vectors, matrix @ vectors, atol=1e-4 * np.abs(matrix @ vectors).max())

@@ -23,11 +23,12 @@ from typing import Any
 import torch
 
 import isentrope
+from isentrope._threads import cores
 from isentrope.integrations._folders import contents, lay_down, stamps
 from isentrope.lab.checkpoint import checkpoints
 from isentrope.lab.experiment import Experiment
 from isentrope.lab.experiment import run as train
-from isentrope.lab.jobs import WorkerLost, cores, log_path
+from isentrope.lab.jobs import WorkerLost, log_path
 from isentrope.report import RunStore, write_report
 
 

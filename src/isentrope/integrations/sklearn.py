@@ -5,7 +5,6 @@ request, a p-value, so that the number of features may follow from a false disco
 be told from features that add; columns of numbers, of few values and of text may stand side by side.
 """
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import false_discovery_control
 
+from isentrope._threads import cores
 from isentrope.measures import Estimate, discrete_mutual_information
 from isentrope.measures.mutual_information import mutual_information
 
@@ -131,7 +131,7 @@ class MutualInformationSelector(SelectorMixin, BaseEstimator):
         columns, target = self._read(X, y)
         d = len(columns)
         count, resamples = self._check(d)
-        threads = os.cpu_count() if self.n_jobs == -1 else self.n_jobs or 1
+        threads = cores() if self.n_jobs == -1 else self.n_jobs or 1
         with ThreadPoolExecutor(threads) as pool:
             estimates = list(pool.map(lambda column: self._information([column], [target]), columns))
             self.scores_ = np.array([estimate.value for estimate in estimates])

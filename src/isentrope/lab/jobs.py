@@ -14,6 +14,7 @@ from typing import Protocol
 
 import torch
 
+from isentrope._threads import cores
 from isentrope.lab.experiment import Experiment
 from isentrope.lab.experiment import run as train
 from isentrope.report.store import RunStore
@@ -187,11 +188,6 @@ def stop_all(jobs: Sequence[Job]) -> None:
 def log_path(run: RunStore) -> Path:
     """Where a run's output lies that ended badly: beside its folder, under its name."""
     return run.path.parent / f"{run.config['name']}.log"
-
-
-def cores() -> int:
-    """The processors that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _signal_name(number: int) -> str:

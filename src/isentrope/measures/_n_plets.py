@@ -1,6 +1,5 @@
 """Walks over all n-plets of variables in batches, whatever the estimator: what the public functions share."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import combinations, islice
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import digamma
 
+from isentrope._threads import threads_of
 from isentrope.measures._columns import columns_of_variables, correlations, numbers_of_variables, standardized
 from isentrope.measures.counts import ADDITIVE
 from isentrope.measures.discrete_information import _several
@@ -64,9 +64,7 @@ def prepare(where: str, variables: Any, orders: range, method: str, k: int, n_jo
     """Read the variables and choose how their n-plets are computed."""
     if method not in METHODS:
         raise ValueError(f"{where}: method must be one of {', '.join(METHODS)} (got {method!r})")
-    if n_jobs != -1 and n_jobs < 1:
-        raise ValueError(f"{where}: n_jobs must be positive, or -1 for all cores (got {n_jobs})")
-    threads = n_jobs if n_jobs > 0 else os.cpu_count() or 1
+    threads = threads_of(where, n_jobs)
     widest = orders[-1]
     if method in ADDITIVE:
         symbols, labels = columns_of_variables(where, variables)

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, is_numpy_array
 from jaxtyping import Float
+from threadpoolctl import ThreadpoolController
 
+from isentrope._threads import threads_of
 from isentrope.measures._array import ArrayLike, stop_gradient
 from isentrope.measures.kernel_entropy import neighbour_bandwidth
 from isentrope.measures.spectral import read_matrices
@@ -34,8 +36,8 @@ class DiffusionOperator:
         bandwidth: Width σ, in the unit of the points; None for that of `neighbour_bandwidth`.
         density_exponent: Exponent a of the normalisation by density, as in `diffusion_matrix`.
         memory: Bytes up to which blocks of the kernel are held.
-        n_jobs: Number of threads that share the blocks. Of two cores, two threads are best with a
-            linear algebra library that itself is limited to one (``OMP_NUM_THREADS=1``).
+        n_jobs: Number of threads that share the blocks, -1 for all cores. With several, the linear algebra library is
+            limited to one of its own while they run.
 
     Attributes:
         shape: (n, n).
@@ -77,9 +79,9 @@ class DiffusionOperator:
             raise ValueError(f"{name}: bandwidth must be positive and finite, got {bandwidth!r}")
         if not np.isfinite(density_exponent):
             raise ValueError(f"{name}: density_exponent must be finite, got {density_exponent!r}")
-        if isinstance(n_jobs, bool) or not isinstance(n_jobs, int | np.integer) or n_jobs < 1:
-            raise ValueError(f"{name}: n_jobs must be a positive integer, got {n_jobs!r}")
-        self.n_jobs = n_jobs
+        self.n_jobs = threads_of(name, n_jobs)
+        # The linear algebra library, which is to make no threads of its own in each of ours.
+        self._library = ThreadpoolController()
         self.bandwidth = neighbour_bandwidth(wide) if bandwidth is None else float(bandwidth)
         scaled = (wide - xp.mean(wide, axis=0)) / self.bandwidth
         half = xp.sum(scaled * scaled, axis=1, keepdims=True) / 2
@@ -115,7 +117,9 @@ class DiffusionOperator:
 
     def _times(self, vectors: Any) -> Any:
         """Product of the kernel with vectors."""
-        with ThreadPoolExecutor(self.n_jobs) as threads:
+        if self.n_jobs == 1:
+            return self._times_rows(0, vectors)
+        with self._library.limit(limits=1, user_api="blas"), ThreadPoolExecutor(self.n_jobs) as threads:
             # Rows dealt out in turn: those at the end have fewer blocks.
             return sum(threads.map(lambda first: self._times_rows(first, vectors), range(self.n_jobs)))
 

@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtri
 
+from isentrope._threads import threads_of
+
 # Values from shuffled data that differ from the observed one by less than this, relatively, are equal to it: the same
 # sum in another order.
 _ROUNDING = 1e-12
@@ -139,7 +141,7 @@ class Estimate(float):
         Args:
             n_resamples: number B of shuffles.
             rng: seed or generator. A seed gives the same answer for every ``n_jobs``.
-            n_jobs: number of threads; the neighbour searches run in parallel.
+            n_jobs: number of threads, -1 for all cores; the neighbour searches run in parallel.
             stop_after: number h of shuffled values that end the test early; None for no early end.
 
         Returns:
@@ -158,16 +160,17 @@ class Estimate(float):
         """
         if self.shuffled is None:
             raise ValueError(f"test: an estimate by {self.method or 'this method'} has no shuffled null hypothesis")
-        for name, number in (("n_resamples", n_resamples), ("n_jobs", n_jobs), ("stop_after", stop_after)):
+        for name, number in (("n_resamples", n_resamples), ("stop_after", stop_after)):
             if number is not None and number < 1:
                 raise ValueError(f"test: {name} must be at least 1 (got {number})")
+        n_threads = threads_of("test", n_jobs)
         reached = self.value - _ROUNDING * max(1.0, abs(self.value))
         generators = np.random.default_rng(rng).spawn(n_resamples)
         null: list[float] = []
         exceeding = 0
         # Without an early end everything is one batch; with one, a batch is what may be done in vain.
-        batch = n_resamples if stop_after is None else 8 * n_jobs
-        with ThreadPoolExecutor(n_jobs) as threads:
+        batch = n_resamples if stop_after is None else 8 * n_threads
+        with ThreadPoolExecutor(n_threads) as threads:
             for start in range(0, n_resamples, batch):
                 for value in threads.map(self.shuffled, generators[start : start + batch]):
                     null.append(value)

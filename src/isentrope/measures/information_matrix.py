@@ -1,6 +1,5 @@
 """Mutual information of all pairs of many variables: discrete ones counted several pairs at a time, Gaussian ones in one matrix."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from isentrope._threads import threads_of
 from isentrope.measures._columns import columns_of_variables, correlations, numbers_of_variables
 from isentrope.measures._spaces import Column, columns_of
 from isentrope.measures.counts import ADDITIVE, increment
@@ -107,9 +107,7 @@ def mutual_information_matrix(
     nats, unit = unit_of(base, where)
     if method is not None and method not in (methods := (*ADDITIVE, "gaussian", "gaussian_copula", "ksg")):
         raise ValueError(f"{where}: method must be None or one of {', '.join(methods)} (got {method!r})")
-    if n_jobs != -1 and n_jobs < 1:
-        raise ValueError(f"{where}: n_jobs must be positive, or -1 for all cores (got {n_jobs})")
-    threads = n_jobs if n_jobs > 0 else os.cpu_count() or 1
+    threads = threads_of(where, n_jobs)
     if method in ADDITIVE:
         table = columns_of_variables(where, variables)
         columns, labels = _several(where, table.columns), table.labels

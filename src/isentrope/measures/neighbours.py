@@ -6,7 +6,6 @@ each maximum norm or Euclidean, as the joint spaces of Kraskov, Stögbauer and G
 difference of two coordinates is computed in the same way wherever it is compared.
 """
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -14,6 +13,8 @@ from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from isentrope._threads import cores, threads_of
 
 # A second thread pays from about this many coordinates on.
 _COORDINATES_PER_THREAD = 4000
@@ -146,13 +147,14 @@ def _over_leaves(kernel, arguments: tuple, results: tuple, asked: NeighbourSearc
     """Let each thread answer for some leaves of the queries; it writes only the rows of its own."""
     leaves = (len(asked._tree[2]) + 1) // 2
     if n_jobs is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        n_jobs = min(cores, 1 + asked.points.size // _COORDINATES_PER_THREAD)
-    n_jobs = min(n_jobs, leaves)
-    if n_jobs <= 1:
+        wanted = min(cores(), 1 + asked.points.size // _COORDINATES_PER_THREAD)
+    else:
+        wanted = threads_of("NeighbourSearch", n_jobs)
+    n_threads = min(wanted, leaves)
+    if n_threads == 1:
         kernel(*arguments, 0, leaves, *results)
         return
     # More shares than threads, so that a thread that has only empty space is not waited for.
-    edges = np.linspace(0, leaves, min(4 * n_jobs, leaves) + 1).astype(int)
-    with ThreadPoolExecutor(n_jobs) as threads:
+    edges = np.linspace(0, leaves, min(4 * n_threads, leaves) + 1).astype(int)
+    with ThreadPoolExecutor(n_threads) as threads:
         list(threads.map(lambda ends: kernel(*arguments, *ends, *results), pairwise(edges)))

@@ -5,7 +5,6 @@ every covariance of pairs and lags is read from one matrix, and the test is the 
 methods are those of `transfer_entropy`, pair by pair.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import nan
@@ -15,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import fdtrc
 
+from isentrope._threads import threads_of
 from isentrope.measures._columns import columns_of_variables, correlations, numbers_of_variables
 from isentrope.measures.estimate import check_at_least, unit_of
 from isentrope.measures.gaussian import gaussian_scores, log_determinant_correction
@@ -162,8 +162,7 @@ def transfer_entropy_matrix(
         ("n_resamples", n_resamples, 0),
     ):
         check_at_least(where, argument, number, least)
-    if n_jobs != -1 and n_jobs < 1:
-        raise ValueError(f"{where}: n_jobs must be positive, or -1 for all cores (got {n_jobs})")
+    n_threads = threads_of(where, n_jobs)
     if method in _GAUSSIAN:
         matrix, labels = numbers_of_variables(where, series)
         lost = max(target_history, lag + source_history - 1)
@@ -201,7 +200,7 @@ def transfer_entropy_matrix(
         pvalue = found.test(n_resamples, rng=generator).pvalue if n_resamples else nan
         return found.value, found.stderr, pvalue, found.n
 
-    with ThreadPoolExecutor(n_jobs if n_jobs > 0 else os.cpu_count()) as threads:
+    with ThreadPoolExecutor(n_threads) as threads:
         measured = list(threads.map(measure, pairs, generators))
     values, stderr, pvalues = np.zeros((d, d)), np.zeros((d, d)), np.full((d, d), nan)
     for (i, j), (value, error, pvalue, _) in zip(pairs, measured, strict=True):

@@ -6,7 +6,6 @@ comes from nearest neighbours. Where most of what is seen is seen once, nothing 
 information, and most of it would come from the number of rows.
 """
 
-import os
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -149,7 +148,7 @@ def _information(
 def _pvalue(estimate: Estimate, shuffles: int) -> float:
     if estimate.shuffled is None:
         return 1.0
-    return estimate.test(shuffles, rng=0, n_jobs=os.cpu_count() or 1, stop_after=_SETTLED).pvalue
+    return estimate.test(shuffles, rng=0, n_jobs=-1, stop_after=_SETTLED).pvalue
 
 
 def _add_false_discovery_rates(found: list[dict[str, Any]]) -> None:
