@@ -15,6 +15,9 @@ ROOMS = {
     "coding",
 }  # fmt: skip
 
+# Since April 2007 year, month and number; before, an archive, year, month and a number of three figures.
+ARXIV = r"\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7}"
+
 IMPLEMENTED = [(path, paper) for paper in papers() for path in paper.objects]
 
 
@@ -45,6 +48,11 @@ def test_every_object_exists_and_its_docstring_cites_the_paper(path, paper):
         assert f"{thing.__module__}.{thing.__qualname__}" == path, "the catalog names an object where it is defined"
 
 
+def year_of(arxiv: str) -> int:
+    year = int(arxiv.rpartition("/")[2][:2])
+    return 1900 + year if year > 90 else 2000 + year
+
+
 def test_entries_are_complete_and_unambiguous():
     entries = papers()
     keys = [paper.key for paper in entries]
@@ -57,8 +65,8 @@ def test_entries_are_complete_and_unambiguous():
         assert paper.room in ROOMS, paper
         if paper.implemented:
             assert paper.authors, paper.key
-            assert re.fullmatch(r"\d{4}\.\d{4,5}", paper.arxiv), paper.key
-            assert 2000 + int(paper.arxiv[:2]) == paper.year, f"{paper.key}: the year must be that of the arXiv id"
+            assert re.fullmatch(ARXIV, paper.arxiv), paper.key
+            assert year_of(paper.arxiv) == paper.year, f"{paper.key}: the year must be that of the arXiv id"
     citation_keys = [paper.citation_key for paper in entries if paper.implemented]
     assert len(citation_keys) == len(set(citation_keys))
 
@@ -93,6 +101,16 @@ def test_implemented_entries_come_first():
 )
 def test_citation_keys_are_those_bibliographies_already_have(key, expected):
     assert cite(key).startswith(f"@misc{{{expected},\n")
+
+
+def test_ids_of_before_2007_are_cited_and_linked():
+    assert year_of("cond-mat/9603127") == 1996
+    text = cite("cond-mat/0305641")
+    assert text.startswith("@misc{kraskov2003estimating,\n")
+    assert "  eprint = {cond-mat/0305641},\n" in text
+    assert "  url = {https://arxiv.org/abs/cond-mat/0305641},\n" in text
+    assert [paper.key for paper in find("nlin/0001042")] == ["transfer-entropy"]
+    assert "kraskov-mutual-information" in [paper.key for paper in used_by("mutual_information")]
 
 
 def test_bibtex_escapes_what_latex_would_take_for_commands():

@@ -29,7 +29,8 @@ class Paper:
         room: the room of the library it belongs to.
         authors: full names in order; the last may be ``"others"``. Empty while the paper is only planned.
         year: of the first arXiv version; None while the paper is only planned.
-        arxiv: its arXiv id; None where there is none or the paper is only planned.
+        arxiv: its arXiv id, such as ``"2505.22617"`` or, before April 2007, ``"cond-mat/0305641"``; None where there is
+            none or the paper is only planned.
         objects: the dotted paths of what implements it; empty while it is planned.
 
     Examples:
