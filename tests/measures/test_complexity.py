@@ -1,4 +1,5 @@
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -158,6 +159,8 @@ def test_rates_over_many_draws(source):
     # log2 n for each context, and a few bits for the tree.
     bias, error = rates(lambda s: conditional_block_entropy(s, 2, base=2))
     assert abs(bias) < 4 * error + 1e-4
+    bias, error = rates(lambda s: entropy_rate(s, method="block", base=2))
+    assert abs(bias) < 4 * error + 2e-3
     bias, error = rates(lambda s: entropy_rate(s, base=2))
     redundancy = contexts * math.log2(10_000) / 2 / 10_000
     assert abs(bias - redundancy) < 4 * error + 5 / 10_000
@@ -168,7 +171,7 @@ def test_rates_over_many_draws(source):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["context_tree", "match_length"])
+@pytest.mark.parametrize("method", ["context_tree", "block", "match_length"])
 def test_standard_errors_are_the_spread(method):
     # They leave out the bias, so the spread of the values is what they are to tell.
     rng = np.random.default_rng(11)
@@ -187,6 +190,60 @@ def test_memory_and_time_grow_with_the_length_alone():
     position = np.arange(1, 200_000)
     expected = 1 / np.mean((np.minimum(position, 200_000 - position) + 1) / np.log(position + 1))
     assert entropy_rate(np.zeros(200_000, np.int64), method="match_length").value == pytest.approx(expected)
+
+
+def grassberger(counts):
+    """His estimator of 2003 by the recursion of G: -γ - ln 2 at 1, and 2/(2k + 1) more at each even number."""
+
+    def g(m):
+        return -np.euler_gamma - math.log(2) + sum(2 / (2 * k + 1) for k in range(m // 2))
+
+    n = sum(counts)
+    return math.log(n) - sum(m * g(m) for m in counts) / n if len(counts) > 1 else 0.0
+
+
+@given(words)
+def test_blocks_are_differences_of_block_entropies(word):
+    s = (word + "ab") * 30
+    for depth in (0, 1, 2):
+        starts = range(len(s) - depth)
+        blocks = Counter(s[t : t + depth + 1] for t in starts)
+        contexts = Counter(s[t : t + depth] for t in starts)
+        expected = grassberger([*blocks.values()]) - grassberger([*contexts.values()])
+        found = entropy_rate(s, method="block", depth=depth)
+        assert found.value == pytest.approx(max(0.0, expected), abs=1e-12)
+        assert found.stderr == conditional_block_entropy(s, depth, method="grassberger").stderr
+
+
+@pytest.mark.parametrize(("n", "distinct"), [(10_000, 2), (3000, 7)])
+def test_the_history_is_the_longest_that_is_well_sampled(n, distinct):
+    symbols = np.random.default_rng(5).integers(0, distinct, n)
+    s = "".join(map(str, symbols))
+
+    def coverage(length):
+        counts = Counter(s[t : t + length] for t in range(n - length + 1))
+        return 1 - sum(count == 1 for count in counts.values()) / counts.total()
+
+    history = max(k for k in range(20) if coverage(k + 1) >= 0.99)
+    found = entropy_rate(s, method="block")
+    assert found.note == f"history of {history} symbols"
+    assert found.value == entropy_rate(symbols, method="block", depth=history).value
+    assert abs(found.value - math.log(distinct)) < 4 * found.stderr
+    longest = max(k for k in range(20) if coverage(k + 1) >= 0.95)
+    entropy_rate(s, method="block", depth=longest)
+    message = f"{n} symbols are too few for blocks of {longest + 2}.*a depth of {longest} is the longest that fits"
+    for depth in (longest + 1, n + 5):
+        with pytest.raises(ValueError, match=message):
+            entropy_rate(s, method="block", depth=depth)
+
+
+def test_a_history_that_determines_the_next_symbol_is_long_enough():
+    # Symbols two back decide, one back is not enough.
+    found = entropy_rate("aabb" * 500, method="block")
+    assert (found.value, found.note) == (0, "history of 2 symbols")
+    assert entropy_rate("a" * 1000, method="block").value == 0
+    with pytest.raises(ValueError, match="50 symbols are too few for blocks of 1.*most symbols occur once"):
+        entropy_rate(range(50), method="block")
 
 
 def test_other_methods_approach_the_rate():
@@ -220,10 +277,12 @@ def test_markov_chains_are_exact():
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match="method must be one of context_tree, match_length, lz76, lz78"):
+    with pytest.raises(ValueError, match="method must be one of context_tree, block, match_length, lz76, lz78"):
         entropy_rate("abab", method="zip")
     with pytest.raises(ValueError, match="only method 'context_tree' has local values"):
         entropy_rate("abab", method="lz78", local=True)
+    with pytest.raises(ValueError, match="only method 'context_tree' has local values"):
+        entropy_rate("abab" * 9, method="block", local=True)
     with pytest.raises(ValueError, match="at least 9 symbols are needed for these settings"):
         entropy_rate("abababab")
     with pytest.raises(ValueError, match="there are no samples"):

@@ -1,9 +1,10 @@
 r"""Complexity and entropy rate of a symbol sequence: Lempel-Ziv parsings, match lengths, context-tree weighting.
 
-A sequence is a string, bytes, an array or any sequence of hashable symbols. `conditional_block_entropy` estimates the
-same rate from counted blocks; the methods here reach further back than blocks can be counted.
+A sequence is a string, bytes, an array or any sequence of hashable symbols. Codes and matches reach further back than
+blocks of symbols can be counted.
 """
 
+from dataclasses import replace
 from math import log, nan, sqrt
 
 import numpy as np
@@ -11,9 +12,16 @@ import numpy.typing as npt
 from jaxtyping import Float
 
 from isentrope.measures._series import check_count
-from isentrope.measures._symbols import encode, relabel
-from isentrope.measures.discrete import Samples, _batch_variance
+from isentrope.measures._symbols import block_codes, encode, relabel
+from isentrope.measures.discrete import WELL_SAMPLED, Samples, _batch_variance, _block_estimate, _conditional_estimate
 from isentrope.measures.estimate import Estimate, unit_of
+
+_METHODS = ("context_tree", "block", "match_length", "lz76", "lz78")
+_CONTEXT = 8
+# A history that is asked for may leave so much of the probability to blocks that were not seen.
+_COVERAGE = 0.95
+# Blocks of a sequence that hardly varies recur whatever their length.
+_LONGEST_HISTORY = 32
 
 
 def lempel_ziv_complexity(sequence: Samples, *, normalize: bool = False) -> float:
@@ -50,7 +58,12 @@ def lempel_ziv_complexity(sequence: Samples, *, normalize: bool = False) -> floa
 
 
 def entropy_rate(
-    sequence: Samples, *, method: str = "context_tree", depth: int = 8, base: float | None = None, local: bool = False
+    sequence: Samples,
+    *,
+    method: str = "context_tree",
+    depth: int | None = None,
+    base: float | None = None,
+    local: bool = False,
 ) -> Estimate:
     r"""Entropy per symbol of a long sequence, by how well it can be predicted or compressed.
 
@@ -62,6 +75,11 @@ def entropy_rate(
       $P_{KT}=\frac{\Gamma(K/2)}{\Gamma(\sum_s a_s+K/2)}\prod_s\frac{\Gamma(a_s+1/2)}{\Gamma(1/2)}$. The first
       ``depth`` symbols are not coded. It is too high by about $\frac{(K-1)\,L}{2}\frac{\ln n}{n}$ for a source with L
       contexts, and right for finite memory.
+    - ``"block"``: $H_{k+1}-H_k$, the entropy of the next symbol given the k = ``depth`` before, from counted blocks, as in
+      `conditional_block_entropy` (Grassberger's estimator). Without a depth k is the longest history, up to 32, whose
+      blocks of k + 1 symbols cover 0.99 of the probability (one minus the share of blocks seen once), or the first
+      that determines the next symbol. It is the rate of a source that remembers k symbols, too high for one that
+      remembers more.
     - ``"match_length"``: $\left[\frac1{n-1}\sum_{i=1}^{n-1}\frac{\Lambda_i}{\ln(i+1)}\right]^{-1}$, where
       $\Lambda_i-1$ symbols from i on are found within the i symbols before. It needs no depth and converges slowly.
     - ``"lz76"``: $c\ln n/n$ with c phrases, as in `lempel_ziv_complexity`; too high in short sequences.
@@ -69,16 +87,18 @@ def entropy_rate(
 
     Mean errors in bits for 10,000 symbols of a fair coin (1 bit), of the golden mean shift (2/3) and of a chain that flips
     with probability 0.1 (0.469): 0.001, 0.002 and 0.004 by ``"context_tree"``; -0.10, -0.05 and -0.05 by
-    ``"match_length"``; 0.03, 0.04 and 0.01 by ``"lz76"``; 0.32, 0.33 and 0.28 by ``"lz78"``; 0.000, 0.001 and 0.003 by
-    `conditional_block_entropy` of order 2.
+    ``"match_length"``; 0.03, 0.04 and 0.01 by ``"lz76"``; 0.32, 0.33 and 0.28 by ``"lz78"``; 0.001, -0.001 and -0.004 by
+    ``"block"``, with histories of 10, 13 and 9 symbols.
 
-    The standard error of ``"context_tree"`` and ``"match_length"`` comes from the means of consecutive stretches of the
-    sequence; it leaves out the bias, which for ``"match_length"`` is larger. For the others it is NaN.
+    The standard error of ``"context_tree"``, ``"block"`` and ``"match_length"`` comes from the means of consecutive
+    stretches of the sequence; it leaves out the bias, which for ``"match_length"`` is larger. For the others it is NaN: the
+    number of phrases is one number, which has no parts.
 
     Args:
         sequence: n symbols: a string, bytes, an array or any sequence of hashable values.
         method: one of the names above.
-        depth: longest context of ``"context_tree"``; the other methods have none.
+        depth: longest context of ``"context_tree"`` (None for 8), or history of ``"block"`` (None for the longest that is
+            well sampled, which the note names); the other methods have none.
         base: base of the logarithm; None for nats, 2 for bits.
         local: also return the length of each symbol's code given the symbols before it; for ``"context_tree"`` alone.
 
@@ -86,8 +106,9 @@ def entropy_rate(
         The entropy per symbol.
 
     Raises:
-        ValueError: if the sequence has fewer than 2 symbols (depth + 1 for ``"context_tree"``) or missing values, the
-            method is unknown, or it has no local values.
+        ValueError: if the sequence has fewer than 2 symbols (depth + 1 for ``"context_tree"``) or missing values, its
+            blocks of depth + 1 symbols cover less than 0.95 (for ``"block"``), the method is unknown, or it has no local
+            values.
 
     References:
         Willems, Shtarkov and Tjalkens (1995), "The context-tree weighting method: basic properties", IEEE Transactions
@@ -99,13 +120,21 @@ def entropy_rate(
         >>> coin = np.random.default_rng(0).integers(0, 2, size=10_000)
         >>> f"{entropy_rate(coin, base=2):.2f}"
         '1.00'
+        >>> entropy_rate(coin, method="block", depth=2, base=2).note
+        'history of 2 symbols'
     """
     where = "entropy_rate"
     nats, unit = unit_of(base, where)
-    check_count(where, "depth", depth, 0)
-    if method not in ("context_tree", "match_length", "lz76", "lz78"):
-        raise ValueError(f"{where}: method must be one of context_tree, match_length, lz76, lz78 (got {method!r})")
+    if method not in _METHODS:
+        raise ValueError(f"{where}: method must be one of {', '.join(_METHODS)} (got {method!r})")
+    if depth is not None:
+        check_count(where, "depth", depth, 0)
     codes, distinct = _read(where, sequence)
+    if method == "block":
+        if local:
+            raise ValueError(f"{where}: only method 'context_tree' has local values (got {method!r})")
+        return _block_rate(where, codes, depth, base)
+    depth = _CONTEXT if depth is None else depth
     n = len(codes)
     least = depth + 1 if method == "context_tree" else 2
     if n < max(least, 2):
@@ -174,6 +203,37 @@ def _read(where: str, sequence: Samples) -> tuple[np.ndarray, int]:
     """The symbols as numbers 0..K-1, and K."""
     codes, counts = relabel(encode(sequence, where))
     return np.ascontiguousarray(codes, dtype=np.int64), len(counts)
+
+
+def _block_rate(where: str, codes: np.ndarray, depth: int | None, base: float | None) -> Estimate:
+    """The entropy of a symbol given the history that is asked for, or the longest that is well sampled."""
+    n, longest = len(codes), _LONGEST_HISTORY if depth is None else depth
+    history, before, blocks, covered = -1, None, None, 1.0
+    for known, longer in enumerate(block_codes(codes, min(n, longest + 1))):
+        covered = 1 - np.count_nonzero(longer[1] == 1) / len(longer[0])
+        if covered < (WELL_SAMPLED if depth is None and known else _COVERAGE):
+            break
+        history, before, blocks = known, blocks, longer
+        if depth is None and before is not None and _is_determined(before, blocks):
+            break
+    if blocks is None or (depth is not None and history < depth):
+        fits = f"a depth of {history} is the longest that fits" if blocks is not None else "most symbols occur once"
+        raise ValueError(
+            f"{where}: {n} symbols are too few for blocks of {history + 2}, which cover {covered:.2f} of the probability "
+            f"where {_COVERAGE} is needed; {fits}"
+        )
+    if before is None:
+        found = _block_estimate(blocks, "grassberger", base, where)
+    else:
+        found = _conditional_estimate(before, blocks, "grassberger", base, where)
+    remembered = f"history of {history} symbol{'s' * (history != 1)}"
+    return replace(found, method="block", n=n, note="; ".join(part for part in (remembered, found.note) if part))
+
+
+def _is_determined(contexts: tuple[np.ndarray, np.ndarray], blocks: tuple[np.ndarray, np.ndarray]) -> bool:
+    """Whether each context has one successor; the last may have none."""
+    labels, counts = contexts
+    return len(blocks[1]) == len(counts) - int(counts[labels[-1]] == 1)
 
 
 def _match_length_rate(codes: np.ndarray) -> tuple[float, float]:
