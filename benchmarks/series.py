@@ -86,7 +86,7 @@ TASKS["sample entropy over 20 scales, n = 10,000 (the last, nats)"] = (
     {
         "isentrope, plain": (
             "isentrope.measures",
-            lambda m, x: m.multiscale_sample_entropy(x, scales=20, composition="plain")[-1],
+            lambda m, x: m.multiscale_entropy(m.sample_entropy, x, composition="plain")[-1],
         ),
         "antropy, in a loop": (
             "antropy",
@@ -95,7 +95,7 @@ TASKS["sample entropy over 20 scales, n = 10,000 (the last, nats)"] = (
                 for s in range(1, 21)
             ][-1],
         ),
-        "isentrope, refined": ("isentrope.measures", lambda m, x: m.multiscale_sample_entropy(x, scales=20)[-1]),
+        "isentrope, refined": ("isentrope.measures", lambda m, x: m.multiscale_entropy(m.sample_entropy, x)[-1]),
     },
 )
 TASKS["Lempel-Ziv phrases of 100,000 bits (normalised)"] = (

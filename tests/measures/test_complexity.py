@@ -242,7 +242,7 @@ def test_a_history_that_determines_the_next_symbol_is_long_enough():
     found = entropy_rate("aabb" * 500, method="block")
     assert (found.value, found.note) == (0, "history of 2 symbols")
     assert entropy_rate("a" * 1000, method="block").value == 0
-    with pytest.raises(ValueError, match="50 symbols are too few for blocks of 1.*most symbols occur once"):
+    with pytest.raises(ValueError, match=r"50 symbols are too few for blocks of 1.*most symbols occur once"):
         entropy_rate(range(50), method="block")
 
 

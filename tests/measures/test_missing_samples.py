@@ -20,7 +20,6 @@ from isentrope.measures import (
     hjorth_parameters,
     katz_dimension,
     multiscale_entropy,
-    multiscale_sample_entropy,
     permutation_entropy,
     petrosian_dimension,
     sample_entropy,
@@ -121,7 +120,9 @@ def test_pairs_of_windows_across_a_gap_match():
     assert sample_entropy(series, nan_policy="omit") == pytest.approx(-math.log(long / short))
     reading = read_series("test", torch.tensor(series), -1, least=1, nan_policy="omit")
     assert _pairs_by_blocks(reading, 2, 1, [radius]) == [(short, long)]
-    assert multiscale_sample_entropy(series, scales=1, nan_policy="omit")[0] == pytest.approx(-math.log(long / short))
+    assert multiscale_entropy(sample_entropy, series, scales=1, nan_policy="omit")[0] == pytest.approx(
+        -math.log(long / short)
+    )
 
 
 @pytest.mark.parametrize("measure", [permutation_entropy, dispersion_entropy, sample_entropy, svd_entropy])
@@ -183,9 +184,9 @@ def test_averages_that_hold_a_missing_sample_are_missing():
     np.testing.assert_array_equal(coarse_grain(series, 2, nan_policy="omit"), [2, math.nan, 10])
     np.testing.assert_array_equal(coarse_grain(series, 2, nan_policy="propagate"), [math.nan] * 3)
     walk = with_gaps(np.random.default_rng(6))
-    for composite in (False, True):
-        values = multiscale_entropy(permutation_entropy, walk, scales=3, composite=composite, nan_policy="omit")
-        offsets = range(3 if composite else 1)
+    for composition in ("plain", "composite"):
+        values = multiscale_entropy(permutation_entropy, walk, scales=3, composition=composition, nan_policy="omit")
+        offsets = range(1 if composition == "plain" else 3)
         coarse = [coarse_grain(walk, 3, offset=o, nan_policy="omit") for o in offsets]
         assert values[2] == pytest.approx(np.mean([permutation_entropy(c, nan_policy="omit") for c in coarse]))
     assert np.isnan(multiscale_entropy(permutation_entropy, walk, scales=3, nan_policy="propagate")).all()

@@ -93,12 +93,7 @@ from isentrope.measures.matrix_free import matrix_entropy_from_products, trace_f
 from isentrope.measures.maximum_caliber import MaximumCaliber, maximum_caliber
 from isentrope.measures.maximum_entropy import MaximumEntropy, gibbs_distribution, maximum_entropy, nested_information
 from isentrope.measures.minimum_entropy_coupling import Coupling, minimum_entropy_coupling
-from isentrope.measures.multiscale import (
-    coarse_grain,
-    multiscale_dispersion_entropy,
-    multiscale_entropy,
-    multiscale_sample_entropy,
-)
+from isentrope.measures.multiscale import coarse_grain, multiscale_entropy
 from isentrope.measures.mutual_information import conditional_mutual_information, mutual_information
 from isentrope.measures.ordinal import (
     amplitude_aware_permutation_entropy,
@@ -248,9 +243,7 @@ __all__ = [
     "maximum_entropy",
     "min_entropy",
     "minimum_entropy_coupling",
-    "multiscale_dispersion_entropy",
     "multiscale_entropy",
-    "multiscale_sample_entropy",
     "mutual_information",
     "mutual_information_matrix",
     "neighbour_bandwidth",

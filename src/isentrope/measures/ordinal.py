@@ -242,10 +242,22 @@ def _read(
     axis: int,
     nan_policy: str,
 ) -> tuple[Reading, float]:
-    check_count(where, "order", order, 2, _LONGEST)
-    check_count(where, "delay", delay, 1)
+    check_patterns(where, order, delay)
     nats = check_scale(where, base, normalize)
     return read_series(where, series, axis, least=(order - 1) * delay + 1, nan_policy=nan_policy), nats
+
+
+def check_patterns(where: str, order: int, delay: int) -> None:
+    """Refuse settings out of range."""
+    check_count(where, "order", order, 2, _LONGEST)
+    check_count(where, "delay", delay, 1)
+
+
+def pattern_shares(reading: Reading, order: int, delay: int) -> Any:
+    """Shares of the ordinal patterns, ``[rows, order!]``; 0 without windows."""
+    codes = ordinal_codes(lagged(reading.rows, order, delay), reading.xp)
+    weights = counted(None, reading.whole(order, delay), reading.xp)
+    return reading.xp.concat(frequencies(codes, factorial(order), weights, reading.xp))
 
 
 def _entropy(reading: Reading, order: int, delay: int, weights: Any, scale: float) -> Any:

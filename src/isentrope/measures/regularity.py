@@ -187,24 +187,12 @@ def fuzzy_entropy(
         >>> bool(fuzzy_entropy(rng.normal(size=500)) > fuzzy_entropy(np.sin(0.1 * np.arange(500))))
         True
     """
-    from isentrope.measures._templates import memberships
-
     where = "fuzzy_entropy"
     nats = unit_of(base, where)[0]
-    check_count(where, "order", order, 2)
-    if not 0 < exponent < inf:
-        raise ValueError(f"{where}: exponent must be a positive finite number, got {exponent!r}")
-    if radius == 0 or tolerance == 0:
-        raise ValueError(f"{where}: tolerance and radius must be positive, as memberships divide by the radius")
+    check_membership(where, order, exponent, tolerance, radius)
     reading, radii = _read(where, series, order, delay, tolerance, radius, axis, nan_policy)
-    values = []
-    for windows, r in zip(_windows(reading, order + 1, delay), radii, strict=True):
-        if r == 0:  # a constant series, whose windows are all alike
-            values.append(0.0)
-            continue
-        short, long = (memberships(some, r, float(exponent)) for some in (windows[:-1], windows))
-        values.append(minus_log_ratio(long, short) / nats)
-    return reading.finish(values, reading.whole(order + 1, delay))
+    sums = membership_sums(reading, order, delay, radii, exponent)
+    return reading.finish([minus_log_ratio(long, short) / nats for short, long in sums])
 
 
 def _read(
@@ -241,6 +229,31 @@ def matching_pairs(reading: Reading, order: int, delay: int, radii: list[float])
     from isentrope.measures._templates import matches
 
     return [matches(windows, r) for windows, r in zip(_windows(reading, order + 1, delay), radii, strict=True)]
+
+
+def check_membership(where: str, order: int, exponent: float, tolerance: float, radius: float | None) -> None:
+    """Refuse windows without a shape, and a membership function without a width."""
+    check_count(where, "order", order, 2)
+    if not 0 < exponent < inf:
+        raise ValueError(f"{where}: exponent must be a positive finite number, got {exponent!r}")
+    if radius == 0 or tolerance == 0:
+        raise ValueError(f"{where}: tolerance and radius must be positive, as memberships divide by the radius")
+
+
+def membership_sums(
+    reading: Reading, order: int, delay: int, radii: list[float], exponent: float
+) -> list[tuple[float, float]]:
+    """For each series the memberships of all pairs of windows of ``order`` values and of one more, added up."""
+    from isentrope.measures._templates import memberships
+
+    sums = []
+    for windows, r in zip(_windows(reading, order + 1, delay), radii, strict=True):
+        number = windows.shape[1]
+        # The windows of a constant series, whose radius is 0, are all alike.
+        alike = number * (number - 1) / 2
+        short, long = (memberships(some, r, float(exponent)) if r > 0 else alike for some in (windows[:-1], windows))
+        sums.append((short, long))
+    return sums
 
 
 def minus_log_ratio(long: float, short: float) -> float:
