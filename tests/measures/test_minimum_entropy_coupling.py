@@ -125,10 +125,10 @@ def every_map(n):
     return [(*rest, k) for rest in every_map(n - 1) for k in range(max(rest, default=-1) + 2)]
 
 
-def best_of_every_edge(p, bound):
+def best_of_every_edge(p, bound, maps=None):
     """The most information of all maps with the law of one outcome's value shared by two values, at most at the bound."""
     best = 0.0
-    for columns in every_map(len(p)):
+    for columns in maps or every_map(len(p)):
         for x, to in product(range(len(p)), range(max(columns) + 2)):
 
             def encoder(moved, columns=columns, x=x, to=to):
@@ -159,6 +159,28 @@ def test_drawn_encoders_are_the_best_next_to_any_map(bound):
     p = np.array([0.7, 0.2, 0.1])
     encoder = entropy_bounded_encoder(p, bound, base=2)
     assert information(encoder) == pytest.approx(best_of_every_edge(p, bound), abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_drawn_encoders_are_the_best_next_to_the_maps_of_the_algorithm(seed):
+    rng = np.random.default_rng(seed)
+    p = np.sort(rng.dirichlet(np.full(4, 0.8)))[::-1]
+    bound = rng.uniform(0.1, 0.9) * bits(p)
+    apart = [tuple(np.maximum(np.arange(4) - merged, 0)) for merged in range(4)]
+    besides = [tuple(np.minimum(columns, max(columns) - 1)) for columns in apart[:2]]
+    encoder = entropy_bounded_encoder(p, bound, base=2)
+    assert information(encoder) >= best_of_every_edge(p, bound, apart + besides) - 1e-6
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
+def test_encoders_of_many_outcomes_use_all_that_they_may(share):
+    p = np.random.default_rng(6).dirichlet(np.ones(1000))
+    bound = share * bits(p)
+    encoder = entropy_bounded_encoder(p, bound, base=2)
+    assert bits(encoder.sum(axis=0)) == pytest.approx(bound, abs=1e-9)
+    # H(T|X) is that of the one outcome that is drawn.
+    assert bound - information(encoder) == pytest.approx(bits(encoder) - bits(p), abs=1e-9)
+    assert bound - information(encoder) < 1e-3
 
 
 def test_limits_of_the_bottleneck():
@@ -192,10 +214,13 @@ def test_what_passes_a_bottleneck_obeys_its_inequalities(bound):
     [
         (lambda: minimum_entropy_coupling([1.0]), "at least two marginals"),
         (lambda: minimum_entropy_coupling([1.0], [0.5, 0.4]), r"marginal 1 must sum to 1 \(got 0.9\)$"),
-        (lambda: minimum_entropy_coupling([1.0], [[0.5, 0.5]]), r"marginal 1 must be a list .* \(got shape \(1, 2\)\)"),
-        (lambda: minimum_entropy_coupling([1.0], [1.5, -0.5]), "not negative"),
+        (
+            lambda: minimum_entropy_coupling([1.0], [[0.5, 0.5]]),
+            r"marginal 1 must be .* one axis \(got shape \(1, 2\)\)",
+        ),
+        (lambda: minimum_entropy_coupling([1.0], [1.5, -0.5]), r"must not be negative \(got -0.5 at index \(1,\)\)"),
         (lambda: entropy_bounded_encoder([0.5, 0.5], -1), "max_entropy must not be negative"),
-        (lambda: coupling_with_bottleneck([0.5, 0.5], [1.0], np.nan), "max_entropy must not be negative"),
+        (lambda: coupling_with_bottleneck([0.5, 0.5], [1.0], np.nan), r"max_entropy must be finite \(got nan\)"),
         (lambda: coupling_with_bottleneck([0.5, 0.5], [1.0], 1, base=1), "base must be positive"),
     ],
 )

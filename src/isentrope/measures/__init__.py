@@ -7,11 +7,7 @@ first use.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from isentrope.measures.bottleneck_coupling import (
-    BottleneckCoupling,
-    coupling_with_bottleneck,
-    entropy_bounded_encoder,
-)
+from isentrope.measures.bottleneck_coupling import BottleneckCoupling, coupling_with_bottleneck
 from isentrope.measures.complexity import entropy_rate, lempel_ziv_complexity, markov_entropy_rate
 from isentrope.measures.continuous import differential_entropy
 from isentrope.measures.covariance import CovarianceAccumulator
@@ -51,6 +47,7 @@ from isentrope.measures.entropies import (
     tsallis_entropy,
     varentropy,
 )
+from isentrope.measures.entropy_bounded_encoder import entropy_bounded_encoder
 from isentrope.measures.estimate import Estimate, ShuffleTest
 from isentrope.measures.fractal import (
     Hjorth,
@@ -80,6 +77,12 @@ from isentrope.measures.information_lattice import (
     shannon_distance,
 )
 from isentrope.measures.information_matrix import InformationMatrix, mutual_information_matrix
+from isentrope.measures.joint_probabilities import (
+    SharedInformation,
+    conditional_entropy_from_probabilities,
+    mutual_information_from_probabilities,
+    shared_information_from_probabilities,
+)
 from isentrope.measures.kernel_entropy import (
     diffusion_matrix,
     diffusion_spectral_entropy,
@@ -164,6 +167,7 @@ __all__ = [
     "PathEnsemble",
     "Reconstruction",
     "SemanticRate",
+    "SharedInformation",
     "ShuffleTest",
     "SynergyBounds",
     "TextEntropies",
@@ -183,6 +187,7 @@ __all__ = [
     "complementary_variable",
     "compressed_size",
     "conditional_block_entropy",
+    "conditional_entropy_from_probabilities",
     "conditional_mutual_information",
     "consolidated_entropy",
     "coupling_with_bottleneck",
@@ -245,6 +250,7 @@ __all__ = [
     "minimum_entropy_coupling",
     "multiscale_entropy",
     "mutual_information",
+    "mutual_information_from_probabilities",
     "mutual_information_matrix",
     "neighbour_bandwidth",
     "nested_information",
@@ -265,6 +271,7 @@ __all__ = [
     "semantic_mutual_information",
     "semantic_rate",
     "shannon_distance",
+    "shared_information_from_probabilities",
     "slope_entropy",
     "spectral_entropy",
     "stable_rank",

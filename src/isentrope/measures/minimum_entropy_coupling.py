@@ -11,9 +11,8 @@ from math import e, log
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float, Int
-from scipy.special import entr
 
-from isentrope.measures._array import read
+from isentrope.measures._laws import law, shannon
 from isentrope.measures.estimate import unit_of
 
 # What is left of a mass of order 1 that rounding has not taken to 0.
@@ -88,8 +87,8 @@ def minimum_entropy_coupling(
     nats, unit = unit_of(base, where)
     if len(marginals) < 2:
         raise ValueError(f"{where}: give at least two marginals (got {len(marginals)})")
-    laws = [_law(p, f"marginal {k}", where) for k, p in enumerate(marginals)]
-    heaps = [[(-mass, i) for i, mass in enumerate(law) if mass > 0] for law in laws]
+    laws = [law(where, f"marginal {k}", p) for k, p in enumerate(marginals)]
+    heaps = [[(-mass, i) for i, mass in enumerate(p) if mass > 0] for p in laws]
     for heap in heaps:
         heapify(heap)
     indices, probabilities = [], []
@@ -103,34 +102,20 @@ def minimum_entropy_coupling(
                 heapreplace(heap, (-left, heap[0][1]))
             else:
                 heappop(heap)
-    entropy = _entropy(probabilities)
+    entropy = shannon(probabilities)
     guarantee = 1 / e if len(laws) == 2 else (1 + log(2)) / 2
     return Coupling(
         indices=np.array(indices),
         probabilities=np.array(probabilities),
-        shape=tuple(len(law) for law in laws),
+        shape=tuple(len(p) for p in laws),
         entropy=entropy / nats,
-        lower_bound=min(max(_entropy(_meet(*laws)), entropy - guarantee), entropy) / nats,
+        lower_bound=min(max(shannon(_meet(*laws)), entropy - guarantee), entropy) / nats,
         unit=unit,
     )
 
 
-def _law(p: npt.ArrayLike, argument: str, where: str) -> np.ndarray:
-    law = np.asarray(p, dtype=np.float64)
-    if law.ndim != 1:
-        raise ValueError(f"{where}: {argument} must be a list of probabilities (got shape {law.shape})")
-    if law.size and np.isfinite(law).all() and law.min() >= 0 and abs(law.sum() - 1) > 1e-6:
-        raise ValueError(f"{where}: probabilities in {argument} must sum to 1 (got {law.sum():.6g})")
-    law = read(where, axis=-1, normalize=True, **{argument: (law, None)}).distributions[0].p
-    return law / law.sum()
-
-
-def _entropy(p: npt.ArrayLike) -> float:
-    return float(np.sum(entr(p)))
-
-
 def _meet(*laws: np.ndarray) -> np.ndarray:
     """The most even law that majorises all laws: their greatest lower bound in the order of majorisation."""
-    size = max(law.size for law in laws)
-    sums = [np.cumsum(np.pad(np.sort(law.ravel())[::-1], (0, size - law.size))) for law in laws]
+    size = max(p.size for p in laws)
+    sums = [np.cumsum(np.pad(np.sort(p.ravel())[::-1], (0, size - p.size))) for p in laws]
     return np.maximum(np.diff(np.min(sums, axis=0), prepend=0), 0)
