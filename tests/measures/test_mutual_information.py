@@ -90,6 +90,23 @@ def test_ross_is_the_table_of_distances():
     assert mutual_information(y, x, k=3) == pytest.approx(estimate, abs=1e-12)
 
 
+def test_the_mixture_estimator_is_the_table_of_distances():
+    # More than k samples in one place, fewer, and samples that are alone.
+    rng = np.random.default_rng(34)
+    x, y = np.round(rng.normal(size=(2, 90)) * 1.5)
+    x[60:], y[75:] = rng.normal(size=30), rng.normal(size=15)
+    t = [others(table(variable)) for variable in (x, y)]
+    joint = np.maximum(*t)
+    radius = np.sort(joint, axis=1)[:, 2:3]
+    here = radius[:, 0] == 0
+    assert 10 < here.sum() < 60
+    neighbours = np.where(here, (joint == 0).sum(1) + 1, 3)
+    counts = [np.where(here, (m == 0).sum(1), (m < radius - 1e-12).sum(1)) for m in t]
+    expected = digamma(neighbours) + log(90) - sum(digamma(c + 1) for c in counts)
+    estimate = mutual_information(x, y, method="mixture", k=3, local=True)
+    np.testing.assert_allclose(estimate.local, expected, rtol=1e-11, atol=1e-12)
+
+
 @pytest.mark.parametrize("method", ["ksg", "ksg2", "gaussian", "gaussian_copula"])
 def test_gaussian_closed_form(method):
     x, y = correlated(3000, 0.75, seed=5)
@@ -174,6 +191,31 @@ def test_dense_correlations_of_vectors(d, truth):
     for method, bias in (("gaussian", 0.0), ("gaussian_copula", 0.002), ("ksg", 0.05)):
         estimate = mutual_information(samples[:, :d], samples[:, d:], method=method)
         assert abs(estimate - truth) < 3 * estimate.stderr + bias, method
+
+
+@pytest.mark.parametrize(("d", "truth"), [(25, 1.292184), (50, 1.624265)])
+def test_many_columns_take_a_gaussian_law(d, truth):
+    assert 0.5 * (2 * log(1 + d) - log(1 + 2 * d)) == pytest.approx(truth, abs=1e-6)
+    rng = np.random.default_rng(35)
+    samples = sqrt(0.5) * (rng.normal(size=(1500, 2 * d)) + rng.normal(size=(1500, 1)))
+    for method in ("gaussian", "gaussian_copula"):
+        estimate = mutual_information(samples[:, :d], samples[:, d:], method=method)
+        assert abs(estimate - truth) < 3 * estimate.stderr, method
+
+
+@pytest.mark.parametrize("transform", [lambda v: v, *(TRANSFORMS[name] for name in ("normal_cdf", "half_cube"))])
+@pytest.mark.parametrize("d", [2, 25])
+def test_sparse_correlations_of_vectors(d, transform):
+    # Two pairs of correlation 0.8 among independent columns.
+    assert -log(1 - 0.8**2) == pytest.approx(1.021651, abs=1e-6)
+    rng = np.random.default_rng(36)
+    x, y = rng.normal(size=(2, 3000, d))
+    y[:, :2] = 0.8 * x[:, :2] + 0.6 * y[:, :2]
+    estimate = mutual_information(transform(x), transform(y), method="gaussian_copula")
+    assert abs(estimate - 1.021651) < 3 * estimate.stderr + 0.002
+    if d == 2:
+        estimate = mutual_information(transform(x), transform(y))
+        assert abs(estimate - 1.021651) < 3 * estimate.stderr + 0.05
 
 
 def test_uncorrelated_student_laws_depend_on_each_other():
@@ -474,7 +516,7 @@ def test_wrong_input_is_explained():
     for window in (3, 20):
         with pytest.raises(ValueError, match="window must be 0 where"):
             mutual_information(x > 0, x > 1, window=window)
-    with pytest.raises(TypeError, match="reads y as real numbers"):
+    with pytest.raises(TypeError, match=r"y must be real numbers for method 'ksg' \(got dtype <U1\)"):
         mutual_information(x, np.full(50, "a"), method="ksg")
     with pytest.raises(ValueError, match="linearly dependent"):
         mutual_information(x, 2 * x, method="gaussian")
@@ -542,6 +584,17 @@ def test_intervals_cover_the_truth():
 def test_a_single_sample_is_too_few():
     with pytest.raises(ValueError, match=r"mutual_information: at least 2 samples are needed \(got 1\)"):
         mutual_information([1.0], [2.0])
+
+
+def test_information_near_none_may_be_negative_and_is_the_same_again_unlike_npeets():
+    # NPEET takes the absolute value of mixed informations, and adds noise without a seed.
+    rng = np.random.default_rng(37)
+    y = rng.integers(0, 3, 200)
+    found = [mutual_information(rng.normal(size=200), y, stderr=False) for _ in range(40)]
+    assert 5 < sum(estimate < 0 for estimate in found) < 35
+    assert abs(np.mean(found)) < 4 * np.std(found) / sqrt(40)
+    x = np.round(rng.normal(size=200), 1)
+    assert mutual_information(x, y) == mutual_information(x, y)
 
 
 def test_a_standard_error_from_few_stretches_says_so():

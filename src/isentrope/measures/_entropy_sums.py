@@ -99,7 +99,7 @@ def estimate_sum(
     if method not in methods:
         raise ValueError(f"{name}: method must be None or one of {', '.join(methods)} (got {method!r})")
     if settings.method in ("ksg", "ksg2", "frenzel_pompe", "gaussian", "gaussian_copula"):
-        variables = {argument: as_numbers(name, argument, columns) for argument, columns in variables.items()}
+        variables = {argument: as_numbers(name, argument, columns, method) for argument, columns in variables.items()}
     for argument, columns in list(variables.items())[:required]:
         if all(column.constant for column in columns):
             local = np.zeros(n) if settings.local else None

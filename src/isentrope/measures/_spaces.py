@@ -184,12 +184,12 @@ def same_length(name: str, variables: dict[str, list[Column]]) -> int:
     return next(iter(lengths.values()))
 
 
-def as_numbers(name: str, argument: str, columns: list[Column]) -> list[Column]:
-    """The columns, read as continuous whatever they hold."""
+def as_numbers(name: str, argument: str, columns: list[Column], method: str = "") -> list[Column]:
+    """The columns, read as continuous whatever they hold, as that method needs them."""
     for column in columns:
         if column.values.dtype.kind not in "fiub":
-            dtype = column.values.dtype
-            raise TypeError(f"{name}: the method asked for reads {argument} as real numbers (got dtype {dtype})")
+            needed = f" for method {method!r}" if method else ""
+            raise TypeError(f"{name}: {argument} must be real numbers{needed} (got dtype {column.values.dtype})")
     return [Column(column.values, False) for column in columns]
 
 
