@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from isentrope.measures import Estimate
-from isentrope.measures.estimate import unit_of
+from isentrope.measures.estimate import generator_of, unit_of
 
 
 def test_behaves_as_its_value():
@@ -30,7 +30,7 @@ def test_an_estimate_can_be_sent_to_another_process_without_its_data():
     estimate = Estimate(4.0, 0.5, local=data, shuffled=lambda generator: generator.permutation(data)[0])
     sent = pickle.loads(pickle.dumps(estimate))
     assert (sent, sent.stderr, sent.local.tolist()) == (4.0, 0.5, data.tolist())
-    with pytest.raises(ValueError, match="no shuffled null hypothesis"):
+    with pytest.raises(ValueError, match="or was sent here by another process"):
         sent.test(9)
     assert copy.deepcopy([estimate])[0].test(9, rng=0).n_resamples == 9
 
@@ -107,7 +107,7 @@ def test_units():
     assert unit_of(3, "f") == (math.log(3), "log 3")
 
 
-@pytest.mark.parametrize("base", [0, 1, -2, math.inf, math.nan])
+@pytest.mark.parametrize("base", [0, 1, -2, math.inf, math.nan, True])
 def test_bases_that_are_none(base):
     with pytest.raises(ValueError, match="f: base must be positive and different from 1"):
         unit_of(base, "f")
@@ -164,5 +164,30 @@ def test_the_test_gives_the_same_answer_in_parallel():
 def test_what_cannot_be_tested_says_so():
     with pytest.raises(ValueError, match="an estimate by plugin has no shuffled null hypothesis"):
         Estimate(1.0, method="plugin").test()
-    with pytest.raises(ValueError, match=r"n_resamples must be at least 1 \(got 0\)"):
+    with pytest.raises(ValueError, match=r"n_resamples must be an integer of at least 1 \(got 0\)"):
         Estimate(1.0, shuffled=lambda generator: 0.0).test(0)
+
+
+def test_the_value_is_a_float_of_python():
+    assert type(Estimate(np.float64(0.5), 0.1).value) is float
+
+
+@pytest.mark.parametrize("number", [0, True])
+def test_numbers_of_shuffles_are_checked(number):
+    estimate = Estimate(1.0, shuffled=lambda generator: 0.0)
+    with pytest.raises(ValueError, match="test: n_resamples must be an integer of at least 1"):
+        estimate.test(number)
+    with pytest.raises(ValueError, match="test: stop_after must be an integer of at least 1"):
+        estimate.test(9, stop_after=number)
+
+
+@pytest.mark.parametrize("rng", ["a", 1.5, -1, True, np.random.RandomState(0)])
+def test_seeds_that_are_none(rng):
+    with pytest.raises(TypeError, match=r"f: rng must be a non-negative integer, a numpy\.random\.Generator or None"):
+        generator_of("f", rng)
+
+
+def test_a_generator_goes_on_and_a_seed_starts_anew():
+    generator = np.random.default_rng(3)
+    assert generator_of("f", generator) is generator
+    assert generator_of("f", np.int64(3)).random() == generator_of("f", 3).random() == generator.random()

@@ -8,6 +8,7 @@ import pytest
 from isentrope.measures import (
     discrete_joint_entropy,
     discrete_mutual_information,
+    effective_rank,
     entropy,
     mutual_information,
     mutual_information_matrix,
@@ -71,6 +72,33 @@ def test_missing_values_stay_missing():
     table = table_of("f", "x", frame)
     assert table is not None
     assert [list(pd.isna(column)) for column in table.columns] == [[False, True, False]] * 2
+
+
+@pytest.mark.parametrize("dtype", ["string", "boolean", "category", "string[pyarrow]"])
+def test_missing_labels_are_named(dtype):
+    labels = pd.Series([True, None, False, True] * 30, dtype="boolean" if dtype == "boolean" else object)
+    numbers = np.random.default_rng(0).normal(size=120)
+    with pytest.raises(
+        ValueError, match=r"mutual_information: x: 30 of 120 samples are missing \(the first at index 1\)"
+    ):
+        mutual_information(
+            labels.map({True: "yes", False: "no"}).astype(dtype) if dtype != "boolean" else labels, numbers
+        )
+
+
+def test_nullable_columns_of_a_frame_are_numbers():
+    values = np.random.default_rng(0).normal(size=(20, 3))
+    frame = pd.DataFrame(values, columns=["a", "b", "c"])
+    for nullable in (frame.convert_dtypes(), frame.convert_dtypes(dtype_backend="pyarrow")):
+        assert nullable.to_numpy().dtype == object
+        assert effective_rank(nullable) == pytest.approx(effective_rank(values), rel=1e-12)
+    with pytest.raises(TypeError, match="matrix must be of a real floating dtype, got object"):
+        effective_rank(frame.assign(d="text"))
+
+
+@pytest.mark.parametrize("values", [["a", "b", "a"], [True, False, True], [1.5, None, 2.5]])
+def test_arrays_of_pyarrow_that_need_a_copy(values):
+    np.testing.assert_array_equal(values_of(pa.array(values)), np.array(pd.Series(values)))
 
 
 def test_categories_that_are_numbers_are_symbols():

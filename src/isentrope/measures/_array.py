@@ -12,6 +12,8 @@ import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj, is_jax_array, is_torch_array
 from jaxtyping import Float
 
+from isentrope.measures._frames import array_of
+
 # Closer to order 1 than this, 1 - Σ p^α loses digits, and the same sum is taken of p (p^(α-1) - 1).
 NEAR_ONE = 0.1
 
@@ -118,7 +120,7 @@ def _choose(name: str, argument: str, probabilities: Any, logits: Any, single: b
 def _as_array(name: str, argument: str, values: Any) -> Any:
     array: Any = np.asarray(values, dtype=np.float64) if isinstance(values, (list, tuple)) else values
     if hasattr(array, "to_numpy"):
-        array = array.to_numpy()
+        array = array_of(name, argument, array)
     dtype: Any = getattr(array, "dtype", None)
     if not is_array_api_obj(array):
         raise TypeError(f"{name}: {argument} must be an array or a list of numbers, got {type(values).__name__}")

@@ -49,9 +49,26 @@ def values_of(data: Any) -> np.ndarray:
     if is_torch_array(data):
         held = data.detach().cpu()
         return (held.float() if str(held.dtype) == "torch.bfloat16" else held).numpy()
-    values = np.asarray(data.to_numpy() if hasattr(data, "to_numpy") else data)
-    # The categories of pandas may be numbers, and are symbols all the same.
-    return values.astype(object) if str(getattr(data, "dtype", "")) == "category" else values
+    # An array of pyarrow (with to_pylist) has to_numpy for what needs no copy; NumPy reads all of them.
+    labelled = hasattr(data, "to_numpy") and not hasattr(data, "to_pylist")
+    values = np.asarray(data.to_numpy() if labelled else data)
+    if str(getattr(data, "dtype", "")) == "category":
+        # The categories of pandas may be numbers, and are symbols all the same.
+        values = values.astype(object)
+    if values.dtype == object and hasattr(data, "isna"):
+        # A comparison with pandas' NA has no truth value; one with None has.
+        values = values.copy()
+        values[np.asarray(data.isna())] = None
+    return values
+
+
+def array_of(where: str, argument: str, data: Any) -> np.ndarray:
+    """The array that a labelled series, array or frame holds."""
+    values = values_of(data)
+    # Columns of pandas that may have missing values are numbers one by one, but objects together.
+    if values.dtype == object and (table := table_of(where, argument, data)) is not None:
+        values = np.stack(table.columns, axis=1)
+    return values
 
 
 def _check_names(where: str, argument: str, names: list) -> None:

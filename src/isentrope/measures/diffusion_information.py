@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from isentrope.measures._array import _to_numpy, stop_gradient
-from isentrope.measures.estimate import Estimate, unit_of
+from isentrope.measures.estimate import Estimate, generator_of, unit_of
 from isentrope.measures.kernel_entropy import diffusion_spectral_entropy, neighbour_bandwidth
 from isentrope.measures.spectral import read_matrices
 
@@ -80,7 +80,7 @@ def diffusion_spectral_mutual_information(
     def within(labels: np.ndarray) -> float:
         return sum(size / n * spread(np.flatnonzero(labels == group)) for group, size in enumerate(sizes))
 
-    generator = np.random.default_rng(rng)
+    generator = generator_of(name, rng)
     subsets = {
         int(size): [spread(generator.choice(n, size, replace=False)) for _ in range(n_subsets)]
         for size in np.unique(sizes)

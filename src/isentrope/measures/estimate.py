@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -84,6 +86,7 @@ class Estimate(float):
         return super().__new__(cls, value)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "value", float(self))
         if self.stderr < 0:
             raise ValueError(f"Estimate: stderr must not be negative (got {self.stderr}); pass NaN if it is unknown")
 
@@ -116,8 +119,8 @@ class Estimate(float):
             >>> f"{low:.3f} {high:.3f}"
             '1.804 2.196'
         """
-        if not 0 < confidence_level < 1:
-            raise ValueError(f"interval: confidence_level must lie between 0 and 1 (got {confidence_level})")
+        if not isinstance(confidence_level, Real) or not 0 < confidence_level < 1:
+            raise ValueError(f"interval: confidence_level must lie between 0 and 1 (got {confidence_level!r})")
         half_width = float(ndtri((1 + confidence_level) / 2)) * self.stderr
         return self.value - half_width, self.value + half_width
 
@@ -159,13 +162,16 @@ class Estimate(float):
             0.01
         """
         if self.shuffled is None:
-            raise ValueError(f"test: an estimate by {self.method or 'this method'} has no shuffled null hypothesis")
-        for name, number in (("n_resamples", n_resamples), ("stop_after", stop_after)):
-            if number is not None and number < 1:
-                raise ValueError(f"test: {name} must be at least 1 (got {number})")
+            raise ValueError(
+                f"test: an estimate by {self.method or 'this method'} has no shuffled null hypothesis, "
+                "or was sent here by another process, without the data to shuffle"
+            )
+        check_at_least("test", "n_resamples", n_resamples, 1)
+        if stop_after is not None:
+            check_at_least("test", "stop_after", stop_after, 1)
         n_threads = threads_of("test", n_jobs)
         reached = self.value - _ROUNDING * max(1.0, abs(self.value))
-        generators = np.random.default_rng(rng).spawn(n_resamples)
+        generators = generator_of("test", rng).spawn(n_resamples)
         null: list[float] = []
         exceeding = 0
         # Without an early end everything is one batch; with one, a batch is what may be done in vain.
@@ -228,8 +234,8 @@ def unit_of(base: float | None, where: str) -> tuple[float, str]:
     """
     if base is None or base == math.e:
         return 1.0, "nat"
-    if not (0 < base < math.inf) or base == 1:
-        raise ValueError(f"{where}: base must be positive and different from 1 (got {base}); None means nats")
+    if not isinstance(base, Real) or not (0 < base < math.inf) or base == 1:
+        raise ValueError(f"{where}: base must be positive and different from 1 (got {base!r}); None means nats")
     return math.log(base), "bit" if base == 2 else "hartley" if base == 10 else f"log {base:g}"
 
 
@@ -237,6 +243,14 @@ def check_at_least(where: str, argument: str, number: object, least: int) -> Non
     """Refuse what is not an integer of at least ``least``."""
     if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
         raise ValueError(f"{where}: {argument} must be an integer of at least {least} (got {number!r})")
+
+
+def generator_of(where: str, rng: Any) -> np.random.Generator:
+    """The generator of random numbers that an argument ``rng`` gives or seeds."""
+    seed = rng is None or (isinstance(rng, int | np.integer) and not isinstance(rng, bool) and rng >= 0)
+    if not seed and not isinstance(rng, np.random.Generator):
+        raise TypeError(f"{where}: rng must be a non-negative integer, a numpy.random.Generator or None (got {rng!r})")
+    return np.random.default_rng(rng)
 
 
 def _finite(number: float) -> float | None:

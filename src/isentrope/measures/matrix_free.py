@@ -20,7 +20,7 @@ from array_api_compat import array_namespace, is_torch_array
 from jaxtyping import Float
 
 from isentrope.measures._array import _to_numpy, stop_gradient
-from isentrope.measures.estimate import Estimate, unit_of
+from isentrope.measures.estimate import Estimate, generator_of, unit_of
 
 # Steps by which the recurrence is continued beyond the basis, so that f(A) is known on all of it.
 _EXTRA_STEPS = 3
@@ -261,7 +261,7 @@ def _traces(
     operator = stop_gradient(operator)
     like = _like(operator)
     tolerance = _ROUNDING[str(like.dtype).rpartition(".")[2]]
-    generator = np.random.default_rng(rng)
+    generator = generator_of(name, rng)
 
     def summed(eigenvalues: np.ndarray, largest: float) -> np.ndarray:
         if positive and not eigenvalues.min() >= -tolerance * largest < 0:

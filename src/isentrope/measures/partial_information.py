@@ -15,7 +15,7 @@ import numpy.typing as npt
 from jaxtyping import Float
 
 from isentrope.measures.discrete_information import _named
-from isentrope.measures.estimate import Estimate, unit_of
+from isentrope.measures.estimate import Estimate, check_at_least, generator_of, unit_of
 
 # The duality gap, in nats, at which the solver stops, and what it may be at the end.
 _GAP = 1e-11
@@ -131,13 +131,14 @@ def discrete_partial_information(
     """
     where = "discrete_partial_information"
     nats, unit = unit_of(base, where)
-    if n_resamples < 0 or n_resamples == 1:
+    check_at_least(where, "n_resamples", n_resamples, 0)
+    if n_resamples == 1:
         raise ValueError(f"{where}: n_resamples must be 0 or at least 2 (got {n_resamples})")
     variables = _named(where, target=target, first=first, second=second)
     n, shape = len(variables[0]), tuple(int(labels.max()) + 1 for labels in variables)
     counts = np.bincount(np.ravel_multi_index(tuple(variables), shape), minlength=int(np.prod(shape)))
     atoms = _atoms(counts.reshape(shape) / n, method, where)
-    generator = np.random.default_rng(rng)
+    generator = generator_of(where, rng)
     drawn = [_atoms(generator.multinomial(n, counts / n).reshape(shape) / n, method, where) for _ in range(n_resamples)]
     errors = np.std(drawn, axis=0, ddof=1) if n_resamples else np.full(4, np.nan)
     estimates = [

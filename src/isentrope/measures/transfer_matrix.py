@@ -16,7 +16,7 @@ from scipy.special import fdtrc
 
 from isentrope._threads import threads_of
 from isentrope.measures._columns import columns_of_variables, correlations, numbers_of_variables
-from isentrope.measures.estimate import check_at_least, unit_of
+from isentrope.measures.estimate import check_at_least, generator_of, unit_of
 from isentrope.measures.gaussian import gaussian_scores, log_determinant_correction
 from isentrope.measures.transfer import transfer_entropy
 
@@ -181,7 +181,7 @@ def transfer_entropy_matrix(
     if d < 2:
         raise ValueError(f"{where}: at least 2 series are needed (got {d})")
     pairs = [(i, j) for i in range(d) for j in range(d) if i != j]
-    generators = np.random.default_rng(rng).spawn(len(pairs))
+    generators = generator_of(where, rng).spawn(len(pairs))
 
     def measure(pair: tuple[int, int], generator: np.random.Generator) -> tuple[float, float, float, int]:
         source, target = (columns[i] for i in pair)
