@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.special import gammaln
 
 from isentrope.measures import (
     collision_probability,
@@ -39,6 +40,7 @@ ALL = {
     "min_entropy": min_entropy,
     "hartley_entropy": hartley_entropy,
     "perplexity": perplexity,
+    "perplexity 2.5": partial(perplexity, alpha=2.5),
     "varentropy": varentropy,
     "collision_probability": collision_probability,
 }
@@ -75,7 +77,8 @@ def test_uniform_distributions_have_the_logarithm_of_their_size_at_every_order(c
     for alpha in ORDERS:
         assert float(renyi_entropy(p, alpha=alpha)) == pytest.approx(log(count), abs=1e-9)
     assert float(varentropy(p)) == pytest.approx(0, abs=1e-25)
-    assert float(perplexity(p)) == pytest.approx(count, rel=1e-12)
+    for alpha in ORDERS:
+        assert float(perplexity(p, alpha=alpha)) == pytest.approx(count, rel=1e-8)
     assert float(collision_probability(p)) == pytest.approx(1 / count, rel=1e-12)
     assert float(tsallis_entropy(p, q=2)) == pytest.approx(1 - 1 / count, abs=1e-12)
 
@@ -101,6 +104,28 @@ def test_geometric_distribution():
         power_sum = success**alpha / (1 - (1 - success) ** alpha)
         assert float(renyi_entropy(p, alpha=alpha)) == pytest.approx(log(power_sum) / (1 - alpha), rel=1e-9)
         assert float(tsallis_entropy(p, q=alpha)) == pytest.approx((1 - power_sum) / (alpha - 1), rel=1e-9)
+
+
+def test_values_in_bits():
+    p = [1 / 2, 1 / 4, 1 / 8, 1 / 8]
+    assert float(entropy(p, base=2)) == 1.75
+    assert (
+        float(renyi_entropy(p, alpha=2, base=2)) == pytest.approx(-np.log2(0.34375)) == pytest.approx(1.5406, abs=5e-5)
+    )
+    assert float(min_entropy(p, base=2)) == 1
+    assert float(perplexity(p, alpha=2)) == pytest.approx(1 / 0.34375)
+    assert float(perplexity(p, alpha=0)) == pytest.approx(4)
+    assert float(perplexity(p, alpha=inf)) == pytest.approx(2)
+    assert float(entropy([0.11, 0.89], base=2)) == pytest.approx(0.4999, abs=5e-5)
+
+
+@pytest.mark.parametrize("mean", [20.0, 200.0])
+def test_poisson_distributions_approach_a_gaussian_law(mean):
+    n = np.arange(int(mean + 20 * mean**0.5))
+    p = np.exp(n * log(mean) - mean - gammaln(n + 1))
+    # The next term is 1/(24 mean^2).
+    expected = log(2 * np.pi * np.e * mean) / 2 - 1 / (12 * mean)
+    assert float(entropy(p)) == pytest.approx(expected - 1 / (24 * mean**2), abs=0.2 / mean**3)
 
 
 @given(distributions)
@@ -175,7 +200,9 @@ def test_logits_are_their_softmax_and_a_shift_changes_nothing(logits, shift):
 @every
 def test_base_is_the_unit(function):
     p = random_distributions(9)
-    if function in (perplexity, collision_probability) or "q" in getattr(function, "keywords", {}):
+    if getattr(function, "func", function) in (perplexity, collision_probability) or "q" in getattr(
+        function, "keywords", {}
+    ):
         with pytest.raises(TypeError, match="base"):
             function(p, base=2)
         return

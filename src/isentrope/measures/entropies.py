@@ -113,19 +113,7 @@ def renyi_entropy(
     nats, _ = unit_of(base, "renyi_entropy")
     check_order("renyi_entropy", "alpha", alpha)
     reading = read("renyi_entropy", axis=axis, normalize=normalize, p=(p, logits))
-    (distribution,) = reading.distributions
-    if alpha == 0:
-        value = _hartley(distribution, reading)
-    elif alpha == 1:
-        value = _shannon(distribution, reading)
-    elif alpha == inf:
-        value = _minimum(distribution, reading)
-    elif abs(alpha - 1) < NEAR_ONE:
-        value = reading.xp.log1p(_power_excess(distribution, alpha, reading)) / (1 - alpha)
-    else:
-        powers = alpha * distribution.log_p
-        value = log_sum_exp(powers, distribution.support, reading.axis, reading.xp) / (1 - alpha)
-    return reading.finish(value / nats)
+    return reading.finish(_renyi(reading.distributions[0], alpha, reading) / nats)
 
 
 def tsallis_entropy(
@@ -255,14 +243,24 @@ def hartley_entropy(
 
 
 def perplexity(
-    p: ArrayLike | None = None, *, logits: ArrayLike | None = None, axis: int = -1, normalize: bool = False
+    p: ArrayLike | None = None,
+    *,
+    alpha: float = 1.0,
+    logits: ArrayLike | None = None,
+    axis: int = -1,
+    normalize: bool = False,
 ) -> Float[Any, "..."]:
     r"""Perplexity of a distribution: the number of equally likely outcomes that would be as uncertain.
 
-    .. math:: \exp H(p)
+    .. math:: \exp H_\alpha(p) = \Bigl(\sum_{i: p_i > 0} p_i^\alpha\Bigr)^{1/(1-\alpha)}
+
+    Of order 1, where H is Shannon's entropy, it is the perplexity of language models. Over all orders it is the Hill number
+    of ecology, the effective number of species: at α = 0 that of possible outcomes, at 2 the inverse collision
+    probability, at ∞ the inverse of the largest probability.
 
     Args:
         p: Probabilities, which sum to 1 along ``axis``.
+        alpha: Order, from 0 to ``math.inf``.
         logits: Unnormalised log-probabilities, instead of ``p``.
         axis: Axis of the outcomes.
         normalize: Divide ``p`` by its sum instead of requiring 1.
@@ -272,14 +270,20 @@ def perplexity(
 
     Raises:
         TypeError: As `entropy` does.
-        ValueError: As `entropy` does.
+        ValueError: As `entropy` does, or if ``alpha`` is negative or NaN.
+
+    References:
+        M. O. Hill, Diversity and evenness: a unifying notation and its consequences, 1973.
 
     Examples:
         >>> round(float(perplexity([0.25, 0.25, 0.25, 0.25])), 6)
         4.0
+        >>> round(float(perplexity([0.5, 0.25, 0.25], alpha=2)), 6)  # 1 / (3/8)
+        2.666667
     """
+    check_order("perplexity", "alpha", alpha)
     reading = read("perplexity", axis=axis, normalize=normalize, p=(p, logits))
-    return reading.finish(reading.xp.exp(_shannon(reading.distributions[0], reading)))
+    return reading.finish(reading.xp.exp(_renyi(reading.distributions[0], alpha, reading)))
 
 
 def varentropy(
@@ -356,6 +360,19 @@ def collision_probability(
 
 def _shannon(distribution: Distribution, reading: Reading) -> Any:
     return -reading.xp.sum(distribution.p * distribution.log_p, axis=reading.axis)
+
+
+def _renyi(distribution: Distribution, alpha: float, reading: Reading) -> Any:
+    if alpha == 0:
+        return _hartley(distribution, reading)
+    if alpha == 1:
+        return _shannon(distribution, reading)
+    if alpha == inf:
+        return _minimum(distribution, reading)
+    if abs(alpha - 1) < NEAR_ONE:
+        return reading.xp.log1p(_power_excess(distribution, alpha, reading)) / (1 - alpha)
+    powers = alpha * distribution.log_p
+    return log_sum_exp(powers, distribution.support, reading.axis, reading.xp) / (1 - alpha)
 
 
 def _minimum(distribution: Distribution, reading: Reading) -> Any:
