@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial import KDTree
 
 from isentrope.measures.neighbours import NeighbourSearch
 
@@ -95,3 +96,26 @@ def test_too_many_neighbours_are_refused():
         search.nearest(3, window=1)
     with pytest.raises(ValueError, match="blocks"):
         NeighbourSearch(np.zeros((5, 2)), blocks=[1])
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 4])
+@pytest.mark.parametrize("law", ["normal", "cauchy", "line", "rounded", "five values"])
+def test_many_points_of_every_shape(d, law):
+    """Outliers, clusters and ties, which leave cells of a grid long, crowded or empty, against SciPy's tree."""
+    rng = np.random.default_rng(d)
+    points = rng.standard_cauchy((2000, d)) if law == "cauchy" else rng.normal(size=(2000, d))
+    if law == "line":
+        points = points[:, :1] + 1e-5 * points
+    elif law == "rounded":
+        points = points.round(1)
+    elif law == "five values":
+        points[:, 0] = rng.integers(0, 5, 2000)
+    search, tree = NeighbourSearch(points), KDTree(points)
+    distances, neighbours = search.nearest(4, n_jobs=2)
+    expected, _ = tree.query(points, 5, p=np.inf)
+    np.testing.assert_array_equal(distances, expected[:, 1:])
+    np.testing.assert_array_equal(search.block_distance(np.arange(2000)[:, None], neighbours), distances)
+    # Radii of the size of neighbourhoods, and larger ones.
+    for radii in (distances[:, -1], 20 * distances[:, -1]):
+        within = tree.query_ball_point(points, radii, p=np.inf, return_length=True)
+        np.testing.assert_array_equal(search.count(radii), within - 1)

@@ -1,7 +1,7 @@
 r"""Nearest neighbours and neighbour counts: the search that every estimate from distances stands on.
 
-A k-d tree whose leaves are runs of memory, walked by whole leaves of queries, compiled by Numba at the first call (and
-kept on disk), in one dimension replaced by a sorted array. Distances are the largest of those in blocks of coordinates,
+In up to three coordinates a grid of cells with about equally many points, in more a k-d tree whose leaves are runs of memory,
+walked by whole leaves of queries; both compiled by Numba at the first call (and kept on disk). Distances are the largest of those in blocks of coordinates,
 each maximum norm or Euclidean, as the joint spaces of Kraskov, Stögbauer and Grassberger need them. Ties are exact: the
 difference of two coordinates is computed in the same way wherever it is compared.
 """
@@ -18,6 +18,8 @@ from isentrope._threads import cores, threads_of
 
 # A second thread pays from about this many coordinates on.
 _COORDINATES_PER_THREAD = 4000
+# Points of a cell of the grid, on average.
+_IN_A_CELL = 4
 
 
 class NeighbourSearch:
@@ -59,6 +61,13 @@ class NeighbourSearch:
         return np.ascontiguousarray(self.points[order].T), order, start, end, low, high
 
     @cached_property
+    def _grid(self):
+        from isentrope.measures._grid_kernels import build
+
+        n, dimensions = self.points.shape
+        return build(self.points, max(1, round((n / _IN_A_CELL) ** (1 / dimensions))))
+
+    @cached_property
     def _sorted(self):
         order = np.argsort(self.points[:, 0])
         return self.points[order, 0], order
@@ -80,8 +89,6 @@ class NeighbourSearch:
         Raises:
             ValueError: if some point has fewer than k neighbours.
         """
-        from isentrope.measures._neighbour_kernels import nearest
-
         n = len(self.points)
         # In the middle of a series a window takes away twice its length.
         available = n if queries is not None else n - 1 - min(n - 1, 2 * window)
@@ -90,10 +97,15 @@ class NeighbourSearch:
         asked = self if queries is None else queries
         rows = len(asked.points)
         distances, neighbours = np.full((rows, k), np.inf), np.full((rows, k), -1)
-        coordinates, order, start, end, low, high = self._tree
-        reference = coordinates, order, start, end, low, high, self.block, self.euclidean
-        arguments = (*asked._tree, *reference, k, window if queries is None else -1)
-        _over_leaves(nearest, arguments, (distances, neighbours), asked, n_jobs)
+        if self._in_grid and queries is None:
+            from isentrope.measures._grid_kernels import nearest
+
+            asked._share(nearest, (*self._grid, k, window), len(self._grid[2]) - 1, (distances, neighbours), n_jobs)
+        else:
+            from isentrope.measures._neighbour_kernels import nearest
+
+            arguments = *asked._tree, *self._tree, self.block, self.euclidean, k, window if queries is None else -1
+            asked._share(nearest, arguments, asked._leaves, (distances, neighbours), n_jobs)
         return (np.sqrt(distances) if self.euclidean else distances), neighbours
 
     def count(
@@ -115,17 +127,23 @@ class NeighbourSearch:
         Returns:
             The counts.
         """
-        from isentrope.measures import _neighbour_kernels as kernels
-
         asked = self if queries is None else queries
         counts = np.zeros(len(asked.points), np.int64)
         if self.points.shape[1] == 1 and queries is None:
-            kernels.count_sorted(*self._sorted, radii, counts)
+            from isentrope.measures._neighbour_kernels import count_sorted
+
+            count_sorted(*self._sorted, radii, counts)
+        elif self._in_grid and queries is None:
+            from isentrope.measures._grid_kernels import count
+
+            self._share(count, (*self._grid, radii), len(self._grid[2]) - 1, (counts,), n_jobs)
         else:
+            from isentrope.measures._neighbour_kernels import count
+
             compared = np.where(radii < 0, -1.0, radii * radii) if self.euclidean else radii
             coordinates, _, start, end, low, high = self._tree
             reference = coordinates, start, end, low, high, self.block, self.euclidean, compared
-            _over_leaves(kernels.count, (*asked._tree, *reference), (counts,), asked, n_jobs)
+            asked._share(count, (*asked._tree, *reference), asked._leaves, (counts,), n_jobs)
         if queries is None:
             counts -= radii >= 0
             for lag in range(1, min(window, len(counts) - 1) + 1):
@@ -142,19 +160,25 @@ class NeighbourSearch:
         starts = np.flatnonzero(np.diff(self.block, prepend=-1))
         return np.sqrt(np.add.reduceat(offset * offset, starts, axis=-1).max(axis=-1))
 
+    @property
+    def _in_grid(self) -> bool:
+        return self.points.shape[1] <= 3 and not self.euclidean
 
-def _over_leaves(kernel, arguments: tuple, results: tuple, asked: NeighbourSearch, n_jobs: int | None) -> None:
-    """Let each thread answer for some leaves of the queries; it writes only the rows of its own."""
-    leaves = (len(asked._tree[2]) + 1) // 2
-    if n_jobs is None:
-        wanted = min(cores(), 1 + asked.points.size // _COORDINATES_PER_THREAD)
-    else:
-        wanted = threads_of("NeighbourSearch", n_jobs)
-    n_threads = min(wanted, leaves)
-    if n_threads == 1:
-        kernel(*arguments, 0, leaves, *results)
-        return
-    # More shares than threads, so that a thread that has only empty space is not waited for.
-    edges = np.linspace(0, leaves, min(4 * n_threads, leaves) + 1).astype(int)
-    with ThreadPoolExecutor(n_threads) as threads:
-        list(threads.map(lambda ends: kernel(*arguments, *ends, *results), pairwise(edges)))
+    @property
+    def _leaves(self) -> int:
+        return (len(self._tree[2]) + 1) // 2
+
+    def _share(self, kernel, arguments: tuple, places: int, results: tuple, n_jobs: int | None) -> None:
+        """Let each thread answer for the points of some cells or leaves; it writes only the rows of its own."""
+        if n_jobs is None:
+            wanted = min(cores(), 1 + self.points.size // _COORDINATES_PER_THREAD)
+        else:
+            wanted = threads_of("NeighbourSearch", n_jobs)
+        n_threads = min(wanted, places)
+        if n_threads == 1:
+            kernel(*arguments, 0, places, *results)
+            return
+        # More shares than threads, so that a thread that has only empty space is not waited for.
+        edges = np.linspace(0, places, min(4 * n_threads, places) + 1).astype(int)
+        with ThreadPoolExecutor(n_threads) as threads:
+            list(threads.map(lambda ends: kernel(*arguments, *ends, *results), pairwise(edges)))
