@@ -116,7 +116,7 @@ def test_discrete_n_plets_are_those_of_single_functions(method):
 
 
 def slow_ksg(x, k):
-    """Total and dual total correlation from the matrix of all distances."""
+    """Total and dual total correlation at each sample from the matrix of all distances."""
     n, order = x.shape
     x = (x - x.mean(axis=0)) / x.std(axis=0)
     offsets = np.abs(x[:, None] - x[None])
@@ -129,7 +129,7 @@ def slow_ksg(x, k):
         """One more than the samples inside the radius, or those in it with its surface, if they are more."""
         distances = offsets[:, :, columns].max(axis=2)
         inside = (distances < radius - 1e-12).sum(axis=1) - (radius[:, 0] > 1e-12)
-        return digamma(np.maximum(inside + 1, (distances <= radius + 1e-12).sum(axis=1) - 1)).mean()
+        return digamma(np.maximum(inside + 1, (distances <= radius + 1e-12).sum(axis=1) - 1))
 
     places = surroundings(everything)
     alone = sum(surroundings([i]) for i in everything)
@@ -142,10 +142,17 @@ def test_neighbours_are_those_of_all_distances():
     x = rng.normal(size=(150, 5)) @ rng.normal(size=(5, 5))
     x[:, 3:] = np.round(2 * x[:, 3:])
     found = higher_order_information(x, orders=(2, 5), method="ksg", k=3, n_jobs=2)
+    errors = found.standard_errors()
     for row, members in enumerate(rows_of(found)):
         total, dual = slow_ksg(x[:, members], 3)
-        assert found.total_correlation[row] == pytest.approx(total, abs=1e-10)
-        assert found.dual_total_correlation[row] == pytest.approx(dual, abs=1e-10)
+        assert found.total_correlation[row] == pytest.approx(total.mean(), abs=1e-10)
+        assert found.dual_total_correlation[row] == pytest.approx(dual.mean(), abs=1e-10)
+        sums = {"o_information": total - dual, "s_information": total + dual}
+        for name, local in {"total_correlation": total, "dual_total_correlation": dual, **sums}.items():
+            assert errors[name][row] == pytest.approx(local.std(ddof=1) / sqrt(150), abs=1e-10)
+            assert found[[row, 0]].standard_errors()[name][0] == found[row].standard_errors()[name] == errors[name][row]
+    in_bits = higher_order_information(x, orders=(2, 5), method="ksg", k=3, base=2).standard_errors()
+    np.testing.assert_allclose(in_bits["o_information"] * log(2), errors["o_information"], atol=1e-14)
 
 
 @pytest.mark.parametrize("method", ["gaussian", "gaussian_copula", "ksg"])
@@ -282,8 +289,26 @@ def test_standard_errors_of_selected_n_plets():
         np.testing.assert_allclose(values, errors[name][some])
     with_constant = rows_of(found).index((0, 3))
     assert errors["total_correlation"][with_constant] == 0
-    with pytest.raises(ValueError, match="known for Gaussian methods only"):
-        higher_order_information(x, orders=3, method="ksg").standard_errors()
+    # A constant is left out of an n-plet, and with it its neighbours' distances: two variables have no O-information.
+    by_neighbours = higher_order_information(x, orders=(2, 4), method="ksg").standard_errors()
+    assert by_neighbours["total_correlation"][with_constant] == 0
+    assert by_neighbours["o_information"][:10] == pytest.approx(np.zeros(10), abs=1e-9)
+    with pytest.raises(ValueError, match="not known of n-plets by method 'plugin'"):
+        higher_order_information(x > 0, orders=3, method="plugin").standard_errors()
+
+
+@pytest.mark.slow
+def test_standard_errors_of_neighbours_are_a_lower_bound():
+    rng = np.random.default_rng(16)
+    mixing = np.linalg.cholesky(0.5 * np.eye(5) + 0.5)
+    draws = [
+        higher_order_information(rng.normal(size=(300, 5)) @ mixing.T, orders=(3, 4), method="ksg") for _ in range(200)
+    ]
+    for name in ("total_correlation", "dual_total_correlation", "o_information", "s_information"):
+        spread = np.std([getattr(draw, name) for draw in draws], axis=0, ddof=1)
+        claimed = np.mean([draw.standard_errors()[name] for draw in draws], axis=0)
+        # The spread of 200 draws is known to 5%, that of the fifteen n-plets together better.
+        assert 0.65 < np.mean(claimed / spread) < 1.0, name
 
 
 X = np.random.default_rng(12).normal(size=(30, 4))

@@ -135,8 +135,8 @@ def _surroundings(by_first, by_second, places, radius, alone, others, far):
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def neighbour_sums(points, ordered, varying, recurring, psi, k, rounding, members, joint, alone, others):
-    r"""Means over the samples of $\psi(m)$, $\sum_i\psi(m_i)$ and $\sum_i\psi(m_{-i})$ for n-plets.
+def neighbour_means(points, ordered, varying, recurring, psi, k, rounding, members, means, covariances):
+    r"""Means and covariances over the samples of $\psi(m)$, $\sum_i\psi(m_i)$ and $\sum_i\psi(m_{-i})$ for n-plets.
 
     Args:
         points: coordinates ``[d, n]``.
@@ -147,9 +147,8 @@ def neighbour_sums(points, ordered, varying, recurring, psi, k, rounding, member
         k: number of neighbours.
         rounding: by how much equal distances may differ.
         members: the n-plets, one a row.
-        joint: results for each; for fewer than two varying variables all are left as they are.
-        alone: likewise.
-        others: likewise.
+        means: results ``[count, 3]``; for fewer than two varying variables they are left as they are.
+        covariances: results ``[count, 3, 3]``, likewise.
     """
     n = points.shape[1]
     place_of = np.empty(points.shape, np.int64)
@@ -173,7 +172,7 @@ def neighbour_sums(points, ordered, varying, recurring, psi, k, rounding, member
         places = np.empty(order, np.int64)
         near_alone, near_others = np.empty(order, np.int64), np.empty(order, np.int64)
         tied_alone, tied_others = np.zeros(order, np.int64), np.zeros(order, np.int64)
-        sums = np.zeros(3)
+        values = np.zeros((3, n))
         for position in range(n):
             radius = _kth_distance(by_first, position, nearest, far)
             for i in range(order):
@@ -186,8 +185,13 @@ def neighbour_sums(points, ordered, varying, recurring, psi, k, rounding, member
                 # are more, all of them count.
                 reach = radius + rounding
                 tied = max(k, _surroundings(by_first, by_second, places, reach, tied_alone, tied_others, far))
-            sums[0] += psi[tied - 1]
+            values[0, position] = psi[tied - 1]
             for i in range(order):
-                sums[1] += psi[max(near_alone[i], tied_alone[i] - 1)]
-                sums[2] += psi[max(near_others[i], tied_others[i] - 1)]
-        joint[row], alone[row], others[row] = sums[0] / n, sums[1] / n, sums[2] / n
+                values[1, position] += psi[max(near_alone[i], tied_alone[i] - 1)]
+                values[2, position] += psi[max(near_others[i], tied_others[i] - 1)]
+        for i in range(3):
+            means[row, i] = values[i].sum() / n
+            values[i] -= means[row, i]
+        for i in range(3):
+            for j in range(3):
+                covariances[row, i, j] = (values[i] * values[j]).sum() / (n - 1)

@@ -35,6 +35,8 @@ class Batch(NamedTuple):
     members: np.ndarray
     total: np.ndarray
     dual: np.ndarray
+    stderr: np.ndarray | None = None
+    """Standard errors ``[4, count]`` of total and dual total correlation, O- and S-information, where neighbours tell them."""
 
 
 class Walk(NamedTuple):
@@ -177,9 +179,9 @@ def _share(threads: Executor, n_jobs: int, whole: np.ndarray, fill: Callable[[in
     list(threads.map(lambda start, stop: fill(int(start), whole[start:stop]), edges[:-1], edges[1:]))
 
 
-def _by_neighbours(matrix: np.ndarray, k: int) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Total and dual total correlation of n-plets by neighbours within one distance in all subspaces."""
-    from isentrope.measures._n_plet_neighbours import neighbour_sums
+def _by_neighbours(matrix: np.ndarray, k: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Total and dual total correlation of n-plets by neighbours within one distance in all subspaces, and four errors."""
+    from isentrope.measures._n_plet_neighbours import neighbour_means
 
     columns, varying = standardized(matrix)
     points = np.ascontiguousarray(columns.T)
@@ -189,26 +191,32 @@ def _by_neighbours(matrix: np.ndarray, k: int) -> Callable[[np.ndarray], tuple[n
     # Equal distances may differ by so much after the coordinates were scaled.
     rounding = 8 * float(np.finfo(np.float64).eps) * float(np.abs(points).max())
 
-    def compute(members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        several = varying[members].sum(axis=1) - 1
+    def compute(members: np.ndarray) -> np.ndarray:
+        several = varying[members].sum(axis=1) - 1.0
         # What makes all 0, for n-plets that the kernel leaves alone.
-        joint = np.full(len(members), psi[-1])
-        alone, others = (several + 1) * psi[-1], (several + 1) * psi[-1]
-        neighbour_sums(points, ordered, varying, recurring, psi, k, rounding, members, joint, alone, others)
-        return joint + several * psi[-1] - alone, several * joint + psi[-1] - others
+        means = psi[-1] * np.stack([np.ones(len(members)), several + 1, several + 1], axis=1)
+        covariances = np.zeros((len(members), 3, 3))
+        neighbour_means(points, ordered, varying, recurring, psi, k, rounding, members, means, covariances)
+        joint, alone, others = means.T
+        # Total and dual total correlation, O- and S-information are such sums of the three, and of constants.
+        one, none = np.ones_like(several), np.zeros_like(several)
+        total, dual = np.array([one, -one, none]), np.array([several, none, -one])
+        factors = np.array([total, dual, total - dual, total + dual])
+        variances = np.einsum("qic,cij,qjc->qc", factors, covariances, factors) / n
+        values = np.array([joint + several * psi[-1] - alone, several * joint + psi[-1] - others])
+        return np.concatenate([values, np.sqrt(np.maximum(variances, 0.0))])
 
     return compute
 
 
 def _walk_neighbours(
-    compute: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], d: int, wanted: Sequence[int], n_jobs: int
+    compute: Callable[[np.ndarray], np.ndarray], d: int, wanted: Sequence[int], n_jobs: int
 ) -> Iterator[Batch]:
     with ThreadPoolExecutor(n_jobs) as threads:
         for order in sorted(wanted):
             every = combinations(range(d), order)
             while batch := list(islice(every, 64 * n_jobs)):
                 members = np.array(batch, np.int16)
-                total, dual = zip(
-                    *threads.map(compute, np.array_split(members, min(len(members), n_jobs))), strict=True
-                )
-                yield Batch(order, members, np.concatenate(total), np.concatenate(dual))
+                found = threads.map(compute, np.array_split(members, min(len(members), n_jobs)))
+                total, dual, *stderr = np.concatenate(list(found), axis=1)
+                yield Batch(order, members, total, dual, np.array(stderr))

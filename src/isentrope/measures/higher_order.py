@@ -22,6 +22,7 @@ from isentrope.measures.estimate import unit_of
 
 # Some eight gigabytes.
 _MOST = 1 << 28
+_QUANTITIES = ("total_correlation", "dual_total_correlation", "o_information", "s_information")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,6 +41,7 @@ class HigherOrderInformation:
         labels: names of the variables.
         base: base of the logarithm; None for nats.
         correlation: correlations of the variables, or of their normal scores, for the Gaussian methods; None otherwise.
+        stderr: standard errors of the four quantities of each n-plet ``[4, count]``, in ``unit``, for "ksg"; None otherwise.
     """
 
     members: Int[np.ndarray, "count widest"]
@@ -51,6 +53,7 @@ class HigherOrderInformation:
     labels: tuple[str, ...]
     base: float | None = None
     correlation: Float[np.ndarray, "d d"] | None = None
+    stderr: Float[np.ndarray, "4 count"] | None = None
 
     @property
     def order(self) -> Int[np.ndarray, " count"]:
@@ -80,9 +83,15 @@ class HigherOrderInformation:
         return self[np.argsort(self.o_information, kind="stable")[:count]]
 
     def standard_errors(self) -> dict[str, Float[np.ndarray, " count"]]:
-        r"""Standard errors of all four quantities of each n-plet, in ``unit``, by the Gaussian methods.
+        r"""Standard errors of all four quantities of each n-plet, in ``unit``, by the Gaussian methods and by neighbours.
 
-        The delta method for Gaussian variables: with the correlations $\rho_{ij}$, the partial correlations $\pi_{ij}$ where
+        By neighbours it is the spread of the local values over the root of their number. Neighbours are common to many
+        samples, so it is a lower bound: of independent, equicorrelated, synergistic and log-normal variables it was 0.6 to 0.9
+        of the spread of the estimates at N = 300, 0.75 to 0.95 at N = 1500. `o_information` and its like take that of parts
+        of the samples, for one n-plet at a time.
+
+        By the Gaussian methods it is the delta method's for Gaussian variables, and too small where tails are heavier: for
+        Student's law of 5 degrees of freedom 0.6 of the spread by "gaussian", 0.8 by "gaussian_copula". With the correlations $\rho_{ij}$, the partial correlations $\pi_{ij}$ where
         all others are known, and the share $R_i^2$ of a variance that the others explain, N times the variance of the
         total correlation is $\sum_{i<j}\rho_{ij}^2$, that of the dual one $\sum_{i<j}\pi_{ij}^2$, and that of
         O- and S-information $\sum_{i<j}(\rho_{ij}^2+\pi_{ij}^2)\mp\sum_i R_i^2$. To this comes what is left where all
@@ -92,11 +101,16 @@ class HigherOrderInformation:
             Arrays named like the properties.
 
         Raises:
-            ValueError: if the method is none of the Gaussian ones. `discrete_o_information` and `o_information` give the
-                error of a single n-plet by other methods.
+            ValueError: if the method is one for discrete variables. `discrete_o_information` and its like give the error of
+                a single n-plet.
         """
+        if self.stderr is not None:
+            return dict(zip(_QUANTITIES, self.stderr, strict=True))
         if self.correlation is None:
-            raise ValueError(f"standard_errors: they are known for Gaussian methods only (got {self.method!r})")
+            raise ValueError(
+                f"standard_errors: they are not known of n-plets by method {self.method!r}, but by the Gaussian ones and "
+                "'ksg'; discrete_o_information and its like give them for one n-plet"
+            )
         variance = np.zeros((4, len(self)))
         for order in np.unique(self.order):
             rows = np.flatnonzero(self.order == order)
@@ -113,11 +127,10 @@ class HigherOrderInformation:
             sums = linear, partial, np.maximum(linear + partial - multiple, 0), linear + partial + multiple
             rest = pairs / 2, pairs / 2, triplets / self.n, 2 * pairs
             variance[:, rows] = np.array(sums) / self.n + np.array(rest) / self.n**2
-        names = ("total_correlation", "dual_total_correlation", "o_information", "s_information")
-        return dict(zip(names, np.sqrt(variance) / unit_of(self.base, "standard_errors")[0], strict=True))
+        return dict(zip(_QUANTITIES, np.sqrt(variance) / unit_of(self.base, "standard_errors")[0], strict=True))
 
     def to_table(self):
-        """A `pyarrow.Table` of one row an n-plet, which pandas and polars read."""
+        """A `pyarrow.Table` of one row an n-plet, which pandas and polars read; of "ksg" with standard errors."""
         import pyarrow
 
         order = self.order
@@ -127,10 +140,8 @@ class HigherOrderInformation:
             {
                 "variables": pyarrow.ListArray.from_arrays(pyarrow.array(ends, pyarrow.int32()), names),
                 "order": pyarrow.array(order, pyarrow.int16()),
-                "total_correlation": self.total_correlation,
-                "dual_total_correlation": self.dual_total_correlation,
-                "o_information": self.o_information,
-                "s_information": self.s_information,
+                **{name: getattr(self, name) for name in _QUANTITIES},
+                **({} if self.stderr is None else {f"{name}_stderr": e for name, e in self.standard_errors().items()}),
             }
         )
 
@@ -143,6 +154,7 @@ class HigherOrderInformation:
             members=np.atleast_2d(self.members[rows]),
             total_correlation=np.atleast_1d(self.total_correlation[rows]),
             dual_total_correlation=np.atleast_1d(self.dual_total_correlation[rows]),
+            stderr=None if self.stderr is None else self.stderr[:, rows].reshape(len(_QUANTITIES), -1),
         )
 
     def __repr__(self) -> str:
@@ -226,11 +238,16 @@ def higher_order_information(
         )
     members = np.full((count, sizes[-1]), -1, np.int16)
     total, dual = np.empty(count), np.empty(count)
+    stderr = np.empty((len(_QUANTITIES), count)) if method == "ksg" else None
     start = 0
     for batch in walk.batches(sizes):
         stop = start + len(batch.total)
         members[start:stop, : batch.order] = batch.members
         total[start:stop] = batch.total / nats
         dual[start:stop] = batch.dual / nats
+        if stderr is not None:
+            stderr[:, start:stop] = batch.stderr / nats
         start = stop
-    return HigherOrderInformation(members, total, dual, unit, method, walk.n, walk.labels, base, walk.correlation)
+    return HigherOrderInformation(
+        members, total, dual, unit, method, walk.n, walk.labels, base, walk.correlation, stderr
+    )

@@ -95,9 +95,9 @@ def write_higher_order_information(
                 # Counted, so that a file is whole before the next order is begun.
                 while written < count:
                     batch = next(batches)
-                    found = HigherOrderInformation(
-                        batch.members, batch.total / nats, batch.dual / nats, unit, method, walk.n, walk.labels
-                    )
+                    values = batch.members, batch.total / nats, batch.dual / nats
+                    stderr = None if batch.stderr is None else batch.stderr / nats
+                    found = HigherOrderInformation(*values, unit, method, walk.n, walk.labels, stderr=stderr)
                     writer = _append(writer, partial, found, origin)
                     written += len(found)
                     progress.update(task, completed=written)
