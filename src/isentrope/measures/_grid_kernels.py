@@ -12,28 +12,45 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
+# A point has this much company in its cell, on average, before cells are made smaller, and so many cells at most.
+_CROWD = 12
+_CELLS_PER_POINT = 16
+
 # Compiled functions stay unchecked: a run-time type checker would hand Numba its wrapper.
 
 
 @njit(cache=True, nogil=True)
 @no_type_check
 def build(points, slabs):
-    """Coordinates and order of the points by cells, start of each cell, and values in order, width and number of slabs."""
+    """Coordinates and order of the points by cells, start of each cell, and values in order, width and number of slabs.
+
+    There are more slabs than asked for where the points lie on a line or in clusters, which leave most cells empty.
+    """
     n, dimensions = points.shape
-    cell = np.zeros(n, np.int64)
-    levels = np.zeros((3, n))
-    width, number = np.full(3, n), np.ones(3, np.int64)
+    levels, rank = np.zeros((3, n)), np.zeros((3, n), np.int64)
     for axis in range(dimensions):
         place = axis + 3 - dimensions
-        width[place] = (n + slabs - 1) // slabs
-        number[place] = (n + width[place] - 1) // width[place]
         ranking = np.argsort(points[:, axis])
-        for rank in range(n):
-            levels[place, rank] = points[ranking[rank], axis]
-            cell[ranking[rank]] = cell[ranking[rank]] * number[place] + rank // width[place]
-    start = np.zeros(number[0] * number[1] * number[2] + 1, np.int64)
-    for index in range(n):
-        start[cell[index] + 1] += 1
+        for position in range(n):
+            levels[place, position] = points[ranking[position], axis]
+            rank[place, ranking[position]] = position
+    width, number = np.full(3, n), np.ones(3, np.int64)
+    cell = np.empty(n, np.int64)
+    while True:
+        for place in range(3 - dimensions, 3):
+            width[place] = (n + slabs - 1) // slabs
+            number[place] = (n + width[place] - 1) // width[place]
+        start = np.zeros(number[0] * number[1] * number[2] + 1, np.int64)
+        for index in range(n):
+            a, b, c = rank[0, index] // width[0], rank[1, index] // width[1], rank[2, index] // width[2]
+            cell[index] = (a * number[1] + b) * number[2] + c
+            start[cell[index] + 1] += 1
+        company = 0
+        for c in range(1, len(start)):
+            company += start[c] * start[c]
+        if company <= _CROWD * n or len(start) << dimensions > _CELLS_PER_POINT * n:
+            break
+        slabs *= 2
     for c in range(len(start) - 1):
         start[c + 1] += start[c]
     free = start.copy()
