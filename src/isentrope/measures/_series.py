@@ -8,7 +8,6 @@ of the count ("omit"). Nothing closes the gap up: samples on its two sides are n
 """
 
 import sys
-from math import factorial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -207,13 +206,13 @@ def lagged(rows: Any, order: int, delay: int) -> list[Any]:
 
 
 def ordinal_codes(coordinates: list[Any], xp: Any) -> Any:
-    """Number of the ordinal pattern of each window, 0 to m! - 1; of equal values the earlier counts as the smaller.
+    """Number of the ordinal pattern of each window, 0 to m! - 1 (m <= 12); of equal values the earlier counts as smaller.
 
     The digits in the factorial number system are the inversions that start at each coordinate, so that m(m-1)/2
     comparisons of whole arrays replace a sort of each window.
     """
     order = len(coordinates)
-    codes = xp.zeros_like(coordinates[0], dtype=xp.int64 if factorial(order) > 2**31 else xp.int32)
+    codes = xp.zeros_like(coordinates[0], dtype=xp.int32)
     for position in range(order - 1):
         digit = xp.zeros_like(coordinates[0], dtype=xp.uint8)
         for later in coordinates[position + 1 :]:
