@@ -87,6 +87,32 @@ def test_closed_forms_in_several_dimensions():
         assert abs(found - truth) < 4 * found.stderr + bias, method
 
 
+def test_gamma_and_exponential_variables():
+    # x of the law Gamma(s) of rate t, y exponential of rate x: h = 1 + s - s psi(s) + ln Gamma(s), and of their logarithms,
+    # less the means psi(s) - ln t of ln x and -gamma - E ln x of ln y, 1 + s - s psi(s) + ln Gamma(s) + gamma.
+    shape, rng = 3.4, np.random.default_rng(19)
+    x = rng.gamma(shape, 1 / 1.2, 5000)
+    y = rng.exponential(1 / x)
+    truth = 1 + shape - shape * digamma(shape) + lgamma(shape)
+    for samples, expected in ((np.c_[x, y], truth), (np.log(np.c_[x, y]), truth + np.euler_gamma)):
+        found = differential_entropy(samples)
+        assert abs(found - expected) < 4 * found.stderr + 0.01
+
+
+@pytest.mark.parametrize("method", ["van_es", "correa"])
+def test_other_spacings_are_scipys(method):
+    samples = np.random.default_rng(20).gamma(2, size=40)
+    expected = stats.differential_entropy(samples, window_length=6, method=method.replace("_", " "))
+    assert differential_entropy(samples, method=method) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("n", "method"), [(10, "van_es"), (11, "ebrahimi"), (5000, "ebrahimi")])
+def test_few_values_take_van_es(n, method):
+    samples = np.random.default_rng(21).normal(size=n)
+    assert differential_entropy(samples) == differential_entropy(samples, method=method)
+    assert differential_entropy(samples).method == method
+
+
 def test_the_copula_keeps_the_margins():
     # Two exponential margins under a Gaussian copula: 2 + ln(1 - rho^2) / 2.
     z = np.random.default_rng(4).multivariate_normal([0, 0], [[1, 0.8], [0.8, 1]], 3000)

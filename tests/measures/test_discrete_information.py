@@ -227,6 +227,37 @@ def test_possible_responses():
     assert _possible_responses(np.array([2, 1, 1, 1]), 5) == 5
 
 
+def slow_possible_responses(counts, most):
+    """Panzeri and Treves' count by its description: add values one by one while the expected number seen comes nearer."""
+    n, seen = sum(counts), len(counts)
+    best = None
+    for extra in range(most - seen + 1):
+        share = 1 - (n / (n + seen)) ** (1 / n)
+        p = [c / n for c in counts]
+        if extra:
+            p = [(1 - extra * share) * (c + 1) / (n + seen) for c in counts] + [share] * extra
+        distance = abs(seen - sum(1 - (1 - q) ** n for q in p))
+        if best is not None and distance >= best:
+            return seen + extra - 1
+        best = distance
+    return most
+
+
+def test_panzeri_and_treves_correction_is_the_count_of_possible_responses():
+    rng = np.random.default_rng(11)
+    for n, responses in ((40, 12), (300, 9), (25, 20)):
+        x = rng.integers(0, 3, n)
+        y = (rng.geometric(0.2 + 0.2 * x) - 1) % responses
+        rows = [np.bincount(y[x == value]) for value in range(3)]
+        rows = [row[row > 0].tolist() for row in rows]
+        occurring = len(set(y.tolist()))
+        possible = [slow_possible_responses(row, occurring) for row in rows]
+        bias = (sum(r - 1 for r in possible) - (occurring - 1)) / (2 * n)
+        expected = discrete_mutual_information(x, y, method="plugin") - bias
+        assert discrete_mutual_information(x, y, method="panzeri_treves") == pytest.approx(expected, abs=1e-12)
+    assert any(len(row) < r for row, r in zip(rows, possible, strict=True))
+
+
 def test_binary_channel_transfers_what_it_should():
     # y_t is x_{t-2} flipped with probability 0.1: ln 2 - h(0.1), and nothing the other way round.
     rng = np.random.default_rng(4)

@@ -95,6 +95,18 @@ def test_jensen_shannon_is_the_entropy_gained_by_mixing(pair, weight):
     assert -1e-12 <= value <= float(entropy(list(weights))) + 1e-12
 
 
+@given(arrays(np.float64, (3, 5), elements=st.just(0.0) | st.floats(1e-6, 1)).filter(lambda w: w.sum(axis=1).all()))
+def test_roots_of_jensen_shannon_hellinger_and_total_variation_are_metrics(weights):
+    p, q, r = weights / weights.sum(axis=1, keepdims=True)
+    for distance in (
+        lambda a, b: sqrt(max(0.0, float(jensen_shannon_divergence(a, b)))),
+        lambda a, b: float(hellinger_distance(a, b)),
+        lambda a, b: float(total_variation_distance(a, b)),
+    ):
+        assert distance(p, r) <= distance(p, q) + distance(q, r) + 1e-7
+        assert distance(p, q) == pytest.approx(distance(q, p), abs=1e-7)
+
+
 @given(pairs())
 def test_inequalities_between_the_distances(pair):
     p, q = pair

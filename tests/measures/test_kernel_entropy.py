@@ -97,6 +97,21 @@ def test_laws_of_the_joint_entropy(alpha):
     assert float(matrix_joint_entropy(scaled, kernels[1], alpha=alpha)) == pytest.approx(two)
 
 
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 1.01, 2, 3])
+def test_the_joint_entropy_is_that_of_the_product_of_elements(alpha):
+    kernels = [gaussian_kernel(normal(30, 2, seed=seed), bandwidth=1.0) for seed in range(3)]
+    product = kernels[0] * kernels[1] * kernels[2]
+    eigenvalues = np.linalg.eigvalsh(product / np.trace(product))
+    eigenvalues = eigenvalues[eigenvalues > 0]
+    if alpha == 1:
+        expected = -(eigenvalues * np.log(eigenvalues)).sum()
+    else:
+        expected = log((eigenvalues**alpha).sum()) / (1 - alpha)
+    assert float(matrix_joint_entropy(*kernels, alpha=alpha)) == pytest.approx(expected, rel=1e-9)
+    # Neither the sum of the kernels nor their matrix product has this entropy.
+    assert abs(float(matrix_renyi_entropy(sum(kernels), alpha=alpha)) - expected) > 0.1
+
+
 def test_information_grows_with_dependence():
     noise, x = normal(80, 1, seed=1), normal(80, 1)
     found = [

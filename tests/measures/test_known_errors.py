@@ -1,13 +1,21 @@
 """The page of known errors elsewhere names tests that exist; and what no other file tests of it."""
 
 import re
+import tracemalloc
 from math import log, log2
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from isentrope.measures import discrete_mutual_information, partial_information
+from isentrope.measures import (
+    differential_entropy,
+    discrete_conditional_entropy,
+    discrete_entropy,
+    discrete_mutual_information,
+    mutual_information,
+    partial_information,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,3 +42,30 @@ def test_broja_of_w_is_not_that_of_dits_default():
 def test_identical_bits_share_ln_2_and_mimiq_gives_its_negative():
     bits = [0, 1] * 500
     assert discrete_mutual_information(bits, bits, method="plugin") == pytest.approx(log(2), abs=1e-12)
+
+
+def test_the_unit_is_of_each_call_and_of_all_functions_alike_unlike_infomeasures_setting():
+    bits = [0, 1] * 500
+    for function in (discrete_entropy, lambda x, **o: discrete_mutual_information(x, x, **o)):
+        assert function(bits, method="plugin", base=2) == pytest.approx(1)
+        assert function(bits, method="plugin") == pytest.approx(log(2))
+
+
+def test_a_conditional_entropy_takes_its_unit_and_nothing_else_from_the_base_unlike_npeets():
+    x, y = np.random.default_rng(0).integers(0, 3, (2, 300))
+    bits, nats = (discrete_conditional_entropy(x, y, base=base) for base in (2, None))
+    assert bits * log(2) == pytest.approx(nats, abs=1e-12)
+
+
+def test_neighbours_take_no_table_of_all_distances_as_in_hoi():
+    # It holds every difference of every pair: 435 MB for 10,000 samples, which would be 1.6 GB for these.
+    x = np.random.default_rng(0).normal(size=(20_000, 2))
+    for measure in (lambda v: differential_entropy(v, method="knn"), lambda v: mutual_information(v[:, 0], v[:, 1])):
+        measure(x[:500])  # compiles
+        tracemalloc.start()
+        try:
+            measure(x)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 40e6

@@ -141,6 +141,18 @@ def test_memory_is_bounded_and_not_a_matrix_of_all_pairs_as_entropyhubs():
     assert value == pytest.approx(-math.log(math.erf(0.1)), abs=0.01)
 
 
+def test_fuzzy_entropy_takes_no_matrix_of_all_pairs_either():
+    noise = np.random.default_rng(6).normal(size=3000)
+    fuzzy_entropy(noise[:100])  # compiles
+    tracemalloc.start()
+    try:
+        fuzzy_entropy(noise)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2e6  # all pairs would take 72 MB
+
+
 def test_fuzzy_entropy_does_not_change_with_the_unit_as_entropyhubs():
     # EntropyHub's radius of 0.2 is in the unit of the series, not in its standard deviations.
     noise = np.random.default_rng(7).normal(size=300)

@@ -5,6 +5,7 @@ from math import log, sqrt
 import numpy as np
 import pytest
 from scipy.special import digamma
+from scipy.stats import multivariate_normal
 
 from isentrope.measures.discrete_information import discrete_o_information
 from isentrope.measures.mutual_information import mutual_information
@@ -89,6 +90,25 @@ def test_gaussian_estimates_are_unbiased_with_few_samples():
     for measure, truth in ((total_correlation, exact[0]), (o_information, exact[0] - exact[1])):
         found = [measure(x, method="gaussian") for x in samples]
         assert abs(np.mean(found) - truth) < 4 * np.std(found) / sqrt(400)
+
+
+def test_local_values_of_gaussian_laws_are_logarithms_of_ratios_of_densities():
+    x = equicorrelated(60, 3) @ np.array([[1, 0, 0], [0.4, 2, 0], [0, -1, 1]])
+    covariance = np.cov(x.T)
+
+    def density(*kept):
+        return multivariate_normal(x.mean(0)[list(kept)], covariance[np.ix_(kept, kept)]).logpdf(x[:, list(kept)])
+
+    whole = density(0, 1, 2)
+    total = whole - density(0) - density(1) - density(2)
+    dual = 2 * whole - density(0, 1) - density(0, 2) - density(1, 2)
+    expected = dict(zip(ALL, (total, dual, total - dual, total + dual), strict=True))
+    for measure, values in expected.items():
+        estimate = measure(x, method="gaussian", local=True)
+        # All are shifted by the correction of the bias.
+        shift = estimate.local - values
+        np.testing.assert_allclose(shift, shift.mean(), atol=1e-9, err_msg=measure.__name__)
+        assert estimate == pytest.approx(estimate.local.mean(), abs=1e-12)
 
 
 def test_two_variables_share_their_mutual_information():
