@@ -40,6 +40,12 @@ def test_known_values(counts, method, expected):
     assert discrete_entropy(counts=counts, method=method).value == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("method", ["auto", "chao_shen", "chao_wang_jost"])
+def test_no_standard_error_where_no_value_recurs(method):
+    assert math.isnan(discrete_entropy(counts=[1] * 30, method=method).stderr)
+    assert discrete_entropy(counts=[1] * 30 + [2], method=method).stderr > 0
+
+
 def test_grassberger_function_follows_its_recursion():
     # With two values that occur n times each the estimate is ln 2n - G(n); G(1) = -gamma - ln 2, and
     # G(2n+2) = G(2n) + 2/(2n+1).

@@ -75,6 +75,11 @@ def test_interval_refuses_other_levels(level):
         (0.5, 0.0, "0.5 ± 0"),
         (0.5, math.nan, "0.5"),
         (-math.inf, math.nan, "-inf"),
+        (1.23456789e-3, 1.2e-8, "0.001234568 ± 0.000000012"),
+        (3.67123e-17, 9.14e-18, "3.67e-17 ± 9.1e-18"),
+        (math.log(2), 1.5e-16, "0.6931471806 ± 1.5e-16"),
+        (0.0, 1.5e-16, "0 ± 1.5e-16"),
+        (1e-20, 1.5e-16, "1e-20 ± 1.5e-16"),
     ],
 )
 def test_is_written_to_two_figures_of_its_error(value, stderr, written):

@@ -40,6 +40,15 @@ def test_frames_keep_their_labels():
     np.testing.assert_array_equal(np.asarray(found), mutual_information_matrix([a, b]).values)
 
 
+def test_an_error_names_the_columns():
+    numbers = np.random.default_rng(0).normal(size=20)
+    names = pandas.DataFrame({"name": [f"n{i}" for i in range(20)], "size": numbers})
+    with pytest.raises(ValueError, match=r"mutual_information_matrix: variables name and size: .* symbols occur once"):
+        mutual_information_matrix(names)
+    with pytest.raises(ValueError, match="mutual_information_matrix: variable name: 1 of 20 samples are missing"):
+        mutual_information_matrix(names.assign(name=["a", None, *"bb" * 9]))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"method": "nsb"}, "method must be None or one of plugin"), ({"n_jobs": 0}, "n_jobs must be positive, or -1")],

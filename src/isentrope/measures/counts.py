@@ -317,8 +317,9 @@ def leave_one_out(profile: Profile, estimator: Callable[[Profile], float]) -> np
 
 
 def _jackknife_variance(profile: Profile, without: np.ndarray) -> float:
-    sizes, number, n, _ = profile
-    if n < 2 or isnan(without[0]):
+    sizes, number, n, distinct = profile
+    # Where no value recurs, leaving out one sample or another is the same, and tells nothing of the spread.
+    if n < 2 or distinct == n or isnan(without[0]):
         return nan
     share = sizes * number / n
     return (n - 1) * float(share @ (without - share @ without) ** 2)

@@ -76,7 +76,8 @@ def discrete_entropy(
         base: base of the logarithm; None for nats, 2 for bits.
 
     Returns:
-        The entropy with its standard error. With a single sample the standard error is NaN, unless a prior gives it.
+        The entropy with its standard error, which is NaN for a single sample, unless a prior gives it, and for the two of
+        Chao where no value recurs.
 
     Raises:
         ValueError: if samples are empty, not one-dimensional or contain missing values; if counts are negative,

@@ -21,6 +21,9 @@ from isentrope._threads import threads_of
 # sum in another order.
 _ROUNDING = 1e-12
 
+# An error that would take more is written with a power of ten.
+_MOST_DECIMALS = 9
+
 
 @dataclass(frozen=True)
 class ShuffleTest:
@@ -265,4 +268,7 @@ def _with_error(value: float, stderr: float) -> str:
         return f"{value:.6g} ± {stderr:.2g}"
     # Rounded to two figures first, so that 0.0996 is read as 0.10 and not as 0.100.
     decimals = max(0, 1 - math.floor(math.log10(float(f"{stderr:.1e}"))))
+    if decimals > _MOST_DECIMALS:
+        figures = math.floor(math.log10(abs(value) or stderr)) + decimals + 1
+        return f"{value:.{min(max(figures, 2), 10)}g} ± {stderr:.2g}"
     return f"{value:.{decimals}f} ± {stderr:.{decimals}f}"

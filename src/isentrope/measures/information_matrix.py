@@ -16,7 +16,7 @@ from isentrope.measures._spaces import Column, columns_of
 from isentrope.measures.counts import ADDITIVE, increment
 from isentrope.measures.discrete import WELL_SAMPLED
 from isentrope.measures.discrete_information import _several, _variable, discrete_mutual_information
-from isentrope.measures.estimate import unit_of
+from isentrope.measures.estimate import Estimate, unit_of
 from isentrope.measures.gaussian import gaussian_scores, log_determinant_correction
 from isentrope.measures.mutual_information import mutual_information
 
@@ -120,7 +120,8 @@ def mutual_information_matrix(
         n, kinds = len(matrix), ("continuous",) * len(labels)
         if method == "ksg":
             columns = [Column(column, False, "") for column in matrix.T]
-            values, variance = _pairs(columns, list(combinations(range(len(columns)), 2)), "ksg", k, threads)
+            pairs = list(combinations(range(len(columns)), 2))
+            values, variance = _pairs(where, columns, labels, pairs, "ksg", k, threads)
         else:
             values, variance = _gaussian(where, gaussian_scores(matrix) if method == "gaussian_copula" else matrix)
     return InformationMatrix(values / nats, np.sqrt(variance) / nats, unit, method, n, labels, kinds)
@@ -174,16 +175,27 @@ def _gaussian(where: str, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pairs(
-    columns: Sequence[Column], pairs: list[tuple[int, int]], method: str | None, k: int, n_jobs: int
+    where: str,
+    columns: Sequence[Column],
+    labels: Sequence[str],
+    pairs: list[tuple[int, int]],
+    method: str | None,
+    k: int,
+    n_jobs: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Some pairs by `mutual_information`; 0 elsewhere, infinity on the diagonal."""
+
+    def measure(pair: tuple[int, int]) -> Estimate:
+        x, y = (columns[i].values for i in pair)
+        try:
+            return mutual_information(x, y, method=method, k=k, n_jobs=1)
+        except ValueError as error:
+            raise ValueError(f"{where}: variables {labels[pair[0]]} and {labels[pair[1]]}: {error}") from None
+
     varying = [bool((column.values != column.values[0]).any()) for column in columns]
     values, variance = np.diag(np.where(varying, inf, 0.0)), np.diag(np.where(varying, nan, 0.0))
     with ThreadPoolExecutor(n_jobs) as threads:
-        found = threads.map(
-            lambda pair: mutual_information(*(columns[i].values for i in pair), method=method, k=k, n_jobs=1), pairs
-        )
-        for (i, j), estimate in zip(pairs, found, strict=True):
+        for (i, j), estimate in zip(pairs, threads.map(measure, pairs), strict=True):
             values[i, j] = values[j, i] = estimate.value
             variance[i, j] = variance[j, i] = estimate.stderr**2
     return values, variance
@@ -203,9 +215,9 @@ def _by_kind(where: str, variables: Any, k: int, n_jobs: int):
     )
     discrete = [i for i, column in enumerate(columns) if column.discrete]
     pairs = [(i, j) for i, j in combinations(range(d), 2) if not (columns[i].discrete and columns[j].discrete)]
-    values, variance = _pairs(columns, pairs, None, k, n_jobs)
+    symbols = [_variable(where, f"variable {table.labels[i]}", columns[i].values) for i in discrete]
+    values, variance = _pairs(where, columns, table.labels, pairs, None, k, n_jobs)
     if discrete:
-        symbols = [_variable(where, f"variable {table.labels[i]}", columns[i].values) for i in discrete]
         block = np.ix_(discrete, discrete)
         values[block], variance[block] = _discrete(symbols, None, n_jobs)
     return values, variance, n, table.labels, kinds, "auto"
