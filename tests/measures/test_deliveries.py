@@ -167,7 +167,7 @@ def test_bad_input_is_refused():
         structural_entropy([1, -1])
     with pytest.raises(ValueError, match="counts must be whole numbers"):
         structural_entropy([1.5])
-    with pytest.raises(TypeError, match="counts must be whole numbers"):
+    with pytest.raises(TypeError, match="counts must hold real numbers"):
         structural_entropy(["a"])
     with pytest.raises(ValueError, match="at least one stop"):
         structural_entropy([])
@@ -175,6 +175,8 @@ def test_bad_input_is_refused():
         structural_entropy([[1, 2]], axis=2)
     with pytest.raises(ValueError, match="pick_up holds 12 parcels of 10"):
         consolidated_entropy(10, [6, 6])
+    with pytest.raises(ValueError, match=r"parcels must be one number \(got shape \(2,\)\)"):
+        consolidated_entropy([10, 20], [5])
     with pytest.raises(ValueError, match="chained must lie between 0 and 1"):
         consolidated_entropy(10, [6], chained=1.2)
     with pytest.raises(ValueError, match="base must be positive"):

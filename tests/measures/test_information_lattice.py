@@ -143,6 +143,15 @@ def test_the_joint_variable_lies_between(x, y, p):
     assert through == pytest.approx(shannon_distance(x, y, p=p), abs=1e-12)
 
 
+def test_two_functions_are_enough_exactly_where_the_variable_lies_between_them():
+    p, every = np.array([0.1, 0.2, 0.3, 0.4]), partitions(4)
+    for x in every:
+        for one, other in combinations([y for y in every if below(y, x)], 2):
+            through = shannon_distance(one, x, p=p) + shannon_distance(x, other, p=p)
+            between = through <= shannon_distance(one, other, p=p) + 1e-12
+            assert between == (joint(one, other) == canonical(x)) == reconstruction(x, [one, other], p=p).exact
+
+
 def test_distance_of_constants_is_zero():
     assert rajski_distance([1, 1], [2, 2]) == shannon_distance([1, 1], [2, 2]) == 0
 
@@ -267,9 +276,9 @@ def test_bad_input_is_refused():
         reconstruction([0, 1], [])
     with pytest.raises(ValueError, match="y labels 2 outcomes, x 3"):
         shannon_distance([0, 1, 2], [0, 1])
-    with pytest.raises(ValueError, match="p must sum to 1"):
+    with pytest.raises(ValueError, match="probabilities in p must sum to 1"):
         rajski_distance([0, 1], [0, 1], p=[0.5, 0.6])
-    with pytest.raises(ValueError, match="p must be finite and not negative"):
+    with pytest.raises(ValueError, match="p must not be negative"):
         common_variable([0, 1], [0, 1], p=[1.5, -0.5])
     with pytest.raises(ValueError, match=r"p must have one probability for each of the 2"):
         common_variable([0, 1], [0, 1], p=[1.0])

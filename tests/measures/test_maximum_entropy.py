@@ -1,4 +1,4 @@
-"""Maximal entropy under known means: closed forms, an independent optimiser, identities, what is impossible."""
+"""Maximal entropy under known, uncertain and bounded means: closed forms, an independent optimiser, identities, what is impossible."""
 
 from itertools import product
 from math import factorial, log, pi
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from isentrope.measures import gibbs_distribution, maximum_entropy, nested_information
+from isentrope.measures import gibbs_distribution, maximum_entropy, maximum_entropy_between, nested_information
 
 
 def shannon(p):
@@ -204,6 +204,33 @@ def test_indistinguishability_follows_from_leaving_out_the_labels():
     assert macro.probabilities == pytest.approx(list(by_numbers.values()), rel=1e-9)
 
 
+def test_the_factorial_of_the_grand_ensemble_comes_from_leaving_out_the_labels_too():
+    # Six labelled particles, each on one of two levels or outside: energy and number on the levels are known.
+    places = list(product(["low", "high", "outside"], repeat=6))
+    inside = [(state.count("low"), state.count("high")) for state in places]
+    micro = maximum_entropy([[high, low + high] for low, high in inside], [0.5, 1.2])
+    numbers = sorted(set(inside))
+    by_numbers = dict.fromkeys(numbers, 0.0)
+    for occupied, p in zip(inside, micro.probabilities, strict=True):
+        by_numbers[occupied] += p
+
+    def weights(particles):
+        """How many ways there are to place so many of the particles, relative to none, up to a factor for each."""
+        return [
+            np.prod([1 - k / particles for k in range(low + high)]) / (factorial(low) * factorial(high))
+            for low, high in numbers
+        ]
+
+    f = [[high, low + high] for low, high in numbers]
+    macro = maximum_entropy(f, [0.5, 1.2], prior=weights(6))
+    assert macro.probabilities == pytest.approx(list(by_numbers.values()), rel=1e-8)
+    # With a large outside only 1/Πn! is left, and the levels fill independently of each other.
+    numbers = list(product(range(25), repeat=2))
+    grand = maximum_entropy([[high, low + high] for low, high in numbers], [0.5, 1.2], prior=weights(1e9))
+    poisson = [[np.exp(-mean) * mean**n / factorial(n) for n in range(25)] for mean in (0.7, 0.5)]
+    assert grand.probabilities == pytest.approx(np.outer(*poisson).ravel(), abs=1e-8)
+
+
 def test_an_ion_channel_known_in_more_and_more_detail():
     # Five sites in a row, each empty or taken: the mean number of ions, the sites' energy, repulsion, the voltage.
     sites = np.array(list(product([0, 1], repeat=5)))
@@ -230,8 +257,8 @@ def test_an_ion_channel_known_in_more_and_more_detail():
         ({"features": [0, 1], "means": [0, 1]}, "one value for each of 1 features"),
         ({"features": [0, 1], "means": np.inf}, "means must be finite"),
         ({"features": [0, 1], "means": 0.5, "prior": [1]}, "one weight for each of the 2 outcomes"),
-        ({"features": [0, 1], "means": 0.5, "prior": [1, -1]}, "not negative"),
-        ({"features": [0, 1], "means": 0.5, "prior": [0, 0]}, "not all 0"),
+        ({"features": [0, 1], "means": 0.5, "prior": [1, -1]}, "prior must not be negative"),
+        ({"features": [0, 1], "means": 0.5, "prior": [0, 0]}, "must not all be 0"),
         ({"features": [0, 1], "means": 0.5, "base": 1}, "base must be positive and different from 1"),
     ],
 )
@@ -250,3 +277,132 @@ def test_weights_that_differ_by_many_orders(weight):
     levels = maximum_entropy([0.0, 1.0], 0.5, prior=[1.0, weight])
     assert levels.probabilities == pytest.approx([0.5, 0.5])
     assert levels.multipliers[0] == pytest.approx(np.log(weight))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_independent_optimiser_finds_the_same_with_uncertain_means(seed):
+    rng = np.random.default_rng(seed)
+    f, q, means, errors = rng.normal(size=(6, 2)), rng.uniform(0.2, 2, 6), rng.normal(size=2), np.array([0.3, 0.8])
+    found = maximum_entropy(f, means, stderr=errors, prior=q)
+
+    def slow(logits):
+        p = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        return np.sum(p * np.log(p / q)) + 0.5 * np.sum(((p @ f - means) / errors) ** 2)
+
+    best = minimize(slow, np.zeros(6), tol=1e-14)
+    assert -found.entropy + 0.5 * np.sum(((found.means - means) / errors) ** 2) == pytest.approx(best.fun, abs=1e-8)
+    assert found.means == pytest.approx(means + errors**2 * found.multipliers, abs=1e-9)
+
+
+def test_an_uncertain_mean_and_a_normal_prior_meet_as_kalman_says():
+    x = np.linspace(-12, 12, 4001)
+    variance, measured, error = 1.7, 2.0, 0.6
+    found = maximum_entropy(x, measured, stderr=error, prior=np.exp(-(x**2) / (2 * variance)))
+    assert found.means[0] == pytest.approx(measured * variance / (variance + error**2), rel=1e-9)
+    assert found.covariance[0, 0] == pytest.approx(variance, rel=1e-9)
+
+
+def test_repeated_measurements_are_weighed_by_their_errors():
+    x = np.arange(1.0, 7.0)
+    twice = maximum_entropy(np.column_stack([x, 10 * x]), [4.0, 50.0], stderr=[0.5, 2.5])
+    weight, other = 1 / 0.5**2, 1 / 0.25**2  # 50 ± 2.5 of ten times x is 5 ± 0.25 of x
+    once = maximum_entropy(x, (4 * weight + 5 * other) / (weight + other), stderr=(weight + other) ** -0.5)
+    assert twice.probabilities == pytest.approx(once.probabilities, rel=1e-9)
+
+
+def test_limits_of_uncertainty():
+    rng = np.random.default_rng(8)
+    f, q = rng.normal(size=(8, 2)), rng.uniform(0.5, 1, 8)
+    means = rng.dirichlet(np.ones(8)) @ f
+    exact = maximum_entropy(f, means, prior=q)
+    assert maximum_entropy(f, means, stderr=[0, 0], prior=q).probabilities == pytest.approx(exact.probabilities)
+    near = maximum_entropy(f, means, stderr=[1e-6, 1e-6], prior=q)
+    assert near.probabilities == pytest.approx(exact.probabilities, abs=1e-9)
+    far = maximum_entropy(f, means, stderr=[1e9, 1e9], prior=q)
+    assert far.probabilities == pytest.approx(q / q.sum(), abs=1e-9)
+    # One mean exact, the other unknown: as if only the first were given.
+    half = maximum_entropy(f, means, stderr=[0, 1e9], prior=q)
+    assert half.probabilities == pytest.approx(maximum_entropy(f[:, 0], means[0], prior=q).probabilities, abs=1e-9)
+
+
+def test_uncertain_means_may_be_impossible_but_exact_ones_may_not():
+    die = maximum_entropy(range(1, 7), 9, stderr=1)
+    assert die.support.all()
+    assert die.means[0] == pytest.approx(9 + die.multipliers[0], abs=1e-9)
+    assert 5 < die.means[0] < 6
+    square = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
+    edge = maximum_entropy(square, [3.0, 1.0], stderr=[0.5, 0])
+    assert list(edge.support) == [False, False, True, True]
+    assert edge.means == pytest.approx([3 + 0.25 * edge.multipliers[0], 1], abs=1e-9)
+    with pytest.raises(ValueError, match=r"means\[1\] is 1.5, but its feature has values from 0 to 1"):
+        maximum_entropy(square, [3.0, 1.5], stderr=[0.5, 0])
+    with pytest.raises(ValueError, match="stderr must not be negative"):
+        maximum_entropy(square, [0.3, 0.5], stderr=[0.5, -1])
+
+
+def test_bounds_that_the_prior_keeps_tell_nothing():
+    found = maximum_entropy_between(range(1, 7), 3, 4, prior=[1, 2, 3, 3, 2, 1])
+    assert found.multipliers == pytest.approx([0], abs=0)
+    assert found.probabilities == pytest.approx(np.array([1, 2, 3, 3, 2, 1]) / 12, rel=1e-12)
+
+
+def test_bounds_that_are_reached_are_known_means():
+    die = range(1, 7)
+    for low, high, mean in ((4.5, np.inf, 4.5), (-np.inf, 2.25, 2.25), (5, 5, 5), (-np.inf, 1, 1)):
+        found, known = maximum_entropy_between(die, low, high, base=2), maximum_entropy(die, mean, base=2)
+        assert found.probabilities == pytest.approx(known.probabilities, abs=1e-12)
+        assert found.entropy == pytest.approx(known.entropy, abs=1e-12)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10**6), st.integers(1, 4))
+def test_the_conditions_of_karush_kuhn_and_tucker(seed, k):
+    rng = np.random.default_rng(seed)
+    f, q = rng.normal(size=(9, k)) * 10.0 ** rng.integers(-3, 4, k), rng.uniform(0.1, 2, 9)
+    inside, width = rng.dirichlet(np.full(9, 0.4)) @ f, np.ptp(f, axis=0)
+    low, high = inside - rng.choice([0, 0.02, np.inf], k) * width, inside + rng.choice([0, 0.02, np.inf], k) * width
+    found = maximum_entropy_between(f, low, high, prior=q)
+    assert (found.means >= low - 1e-8 * width).all()
+    assert (found.means <= high + 1e-8 * width).all()
+    for mean, multiplier, least, most, size in zip(found.means, found.multipliers, low, high, width, strict=True):
+        if multiplier * size > 1e-6:
+            assert mean == pytest.approx(most, abs=1e-8 * size)
+        if multiplier * size < -1e-6:
+            assert mean == pytest.approx(least, abs=1e-8 * size)
+    # With these conditions the dual is its own proof: no law within the bounds has more entropy.
+    other = maximum_entropy(f, inside, prior=q)
+    assert found.entropy >= other.entropy - 1e-9
+
+
+def test_an_independent_optimiser_finds_the_same_with_bounds():
+    rng = np.random.default_rng(9)
+    f, q = rng.normal(size=(7, 3)), rng.uniform(0.2, 2, 7)
+    inside = rng.dirichlet(np.ones(7)) @ f
+    low, high = inside - np.array([0.05, 0.3, np.inf]), inside + np.array([0.05, 0.02, 0.1])
+    slow = minimize(
+        lambda p: np.sum(p * np.log(p / q)),
+        np.full(7, 1 / 7),
+        constraints=[
+            {"type": "eq", "fun": lambda p: p.sum() - 1},
+            {"type": "ineq", "fun": lambda p: high - p @ f},
+            {"type": "ineq", "fun": lambda p: (p @ f - low)[:2]},
+        ],
+        bounds=[(1e-12, 1)] * 7,
+        options={"ftol": 1e-15, "maxiter": 500},
+    )
+    assert maximum_entropy_between(f, low, high, prior=q).entropy == pytest.approx(-slow.fun, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("f", "low", "high", "message"),
+    [
+        (range(1, 7), 6.5, np.inf, r"low\[0\] = 6.5 lies outside what is possible"),
+        (range(1, 7), 4, 3, r"low\[0\] = 4 and high\[0\] = 3 have no mean between them"),
+        (range(1, 7), np.inf, np.inf, "have no mean between them"),
+        ([[0, 0], [1, 1], [2, 4]], [1.5, 0], [2, 1.2], r"low\[0\] = 1.5, high\[1\] = 1.2 contradict each other"),
+        (range(1, 7), np.nan, 3, r"low must be finite \(got nan\)"),
+    ],
+)
+def test_impossible_bounds_are_named(f, low, high, message):
+    with pytest.raises(ValueError, match=message):
+        maximum_entropy_between(f, low, high)

@@ -113,10 +113,10 @@ def test_rate_of_entropy_and_response_follow_from_the_growth():
     [
         ({"means": 1.5}, r"no stationary chain .*: means\[0\] is 1.5, but its feature has values from -1 to 1"),
         ({"means": 1.0}, "so extreme that they exclude steps"),
-        ({"means": [0.1, 0.2]}, "finite value for each of 1 currents"),
-        ({"means": 0.1, "prior": np.ones((2, 2))}, "finite weight, not negative, for each step"),
+        ({"means": [0.1, 0.2]}, "one value for each of 1 currents"),
+        ({"means": 0.1, "prior": np.ones((2, 2))}, "one weight for each step"),
         ({"means": 0.1, "prior": np.triu(np.ones((3, 3)))}, "every state must be reached from every other"),
-        ({"means": 0.1, "currents": np.ones(3)}, r"axes state, next state, current \(got shape \(3,\)\)"),
+        ({"means": 0.1, "currents": np.ones(3)}, r"the axes state, next state, current \(got shape \(3,\)\)"),
         ({"means": 0.1, "base": -2}, "base must be positive"),
     ],
 )
@@ -229,7 +229,7 @@ def test_reversed_protocols_and_steps_without_reversal():
     # The reversal of Bayes loses nothing.
     flow = np.array([0.3, 0.7])[:, None] * chain
     assert information_loss([0.3, 0.7], chain, reverse=(flow / flow.sum(axis=0)).T) == pytest.approx(0, abs=1e-15)
-    with pytest.raises(ValueError, match="reverse must hold probabilities"):
+    with pytest.raises(ValueError, match="rows of reverse must sum to 1"):
         information_loss([0.5, 0.5], chain, reverse=2 * back)
     with pytest.raises(ValueError, match="too strong for float64"):
         path_ensemble([0.5, 0.5], chain, [[0, 0], [1, 0]], [2000.0])

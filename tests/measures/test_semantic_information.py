@@ -146,6 +146,16 @@ def test_rate_equals_information_at_slope_one_only_where_labels_can_explain_the_
     assert alone.mismatch == pytest.approx(-alone.information, rel=1e-9)
 
 
+@pytest.mark.parametrize("slope", [0.5, 2.0])
+def test_mismatch_is_the_divergence_of_the_source_from_what_the_labels_predict(slope):
+    point = semantic_rate(P, TRUTH, slope, base=2)
+    logical = [sum(P[x] * TRUTH[x, y] for x in range(2)) for y in range(2)]
+    predicted = [sum(point.labels[y] * P[x] * TRUTH[x, y] / logical[y] for y in range(2)) for x in range(2)]
+    divergence = sum(P[x] * log(P[x] / predicted[x]) for x in range(2)) / log(2)
+    assert divergence > 1e-6
+    assert point.mismatch == pytest.approx(divergence, rel=1e-9)
+
+
 def test_information_costs_least_at_slope_one():
     # The paper's information efficiency G/R; away from slope 1 each bit of G costs more than a bit of R.
     points = [semantic_rate(P, TRUTH, slope) for slope in (0.6, 0.8, 0.9, 1.0, 1.1, 1.5, 4.0)]
@@ -167,7 +177,7 @@ def test_impossible_outcomes_and_false_labels():
     [
         (lambda: semantic_information([0.5, 0.5], [[1.0], [1.2]]), "between 0 and 1"),
         (lambda: semantic_information([0.5, 0.6], TRUTH), "sum to 1"),
-        (lambda: semantic_information([0.5, 0.5], np.ones((3, 2))), "a row for each of the probabilities"),
+        (lambda: semantic_information([0.5, 0.5], np.ones((3, 2))), "a row for each of the 2 probabilities"),
         (lambda: semantic_information([1.0, 0.0], [[0.0], [1.0]]), "true, in some degree, of some x that is possible"),
         (lambda: semantic_mutual_information(TRUTH, TRUTH), "joint must sum to 1"),
         (lambda: semantic_mutual_information(np.full((2, 2), 0.25), np.ones((2, 3))), "must have the shape of joint"),
@@ -175,7 +185,7 @@ def test_impossible_outcomes_and_false_labels():
         (lambda: semantic_rate(P, TRUTH, np.inf), "slope must be finite"),
         (lambda: semantic_rate(P, [[1, 1], [0, 0]], 1), "of each possible x some label"),
         (lambda: truth_function([[0.5, 0.2]]), "rows of channel must sum to 1"),
-        (lambda: truth_function([0.5, 0.5]), r"axes x, label \(got shape \(2,\)\)"),
+        (lambda: truth_function([0.5, 0.5]), r"channel must be .* two axes \(got shape \(2,\)\)"),
     ],
 )
 def test_wrong_arguments_are_explained(call, message):

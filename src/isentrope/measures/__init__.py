@@ -66,14 +66,13 @@ from isentrope.measures.gaussian_divergences import (
     gaussian_renyi_divergence,
     gaussian_wasserstein_distance,
 )
+from isentrope.measures.gibbs import MaximumEntropy, gibbs_distribution
 from isentrope.measures.higher_order import HigherOrderInformation, higher_order_information
 from isentrope.measures.higher_order_files import write_higher_order_information
 from isentrope.measures.information_lattice import (
-    Reconstruction,
     common_variable,
     complementary_variable,
     rajski_distance,
-    reconstruction,
     shannon_distance,
 )
 from isentrope.measures.information_matrix import InformationMatrix, mutual_information_matrix
@@ -94,7 +93,8 @@ from isentrope.measures.kernel_entropy import (
 )
 from isentrope.measures.matrix_free import matrix_entropy_from_products, trace_from_products
 from isentrope.measures.maximum_caliber import MaximumCaliber, maximum_caliber
-from isentrope.measures.maximum_entropy import MaximumEntropy, gibbs_distribution, maximum_entropy, nested_information
+from isentrope.measures.maximum_entropy import maximum_entropy, nested_information
+from isentrope.measures.maximum_entropy_bounds import maximum_entropy_between
 from isentrope.measures.minimum_entropy_coupling import Coupling, minimum_entropy_coupling
 from isentrope.measures.multiscale import coarse_grain, multiscale_entropy
 from isentrope.measures.mutual_information import conditional_mutual_information, mutual_information
@@ -116,15 +116,15 @@ from isentrope.measures.power_divergences import (
     chi_squared_divergence,
     tsallis_divergence,
 )
+from isentrope.measures.reconstruction import Reconstruction, reconstruction
 from isentrope.measures.regularity import approximate_entropy, fuzzy_entropy, sample_entropy
 from isentrope.measures.sample_divergence import kl_divergence_from_samples
 from isentrope.measures.semantic_information import (
-    SemanticRate,
     semantic_information,
     semantic_mutual_information,
-    semantic_rate,
     truth_function,
 )
+from isentrope.measures.semantic_rate import SemanticRate, semantic_rate
 from isentrope.measures.shared_information import (
     dual_total_correlation,
     o_information,
@@ -246,6 +246,7 @@ __all__ = [
     "matrix_renyi_entropy",
     "maximum_caliber",
     "maximum_entropy",
+    "maximum_entropy_between",
     "min_entropy",
     "minimum_entropy_coupling",
     "multiscale_entropy",

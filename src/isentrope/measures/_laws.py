@@ -49,7 +49,7 @@ def weights(where: str, argument: str, values: Any) -> np.ndarray:
     return array
 
 
-def law(where: str, argument: str, values: Any, axes: int = 1) -> np.ndarray:
+def law_of(where: str, argument: str, values: Any, axes: int = 1) -> np.ndarray:
     """Probabilities that sum to 1 together, with so many axes; rescaled, so that they do to the last digit."""
     p = weights(where, argument, values)
     if p.ndim != axes or p.size == 0:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
 
-from isentrope.measures._laws import law, shannon
+from isentrope.measures._laws import law_of, shannon
 from isentrope.measures.entropy_bounded_encoder import _bound, _encoder
 from isentrope.measures.estimate import unit_of
 from isentrope.measures.minimum_entropy_coupling import minimum_entropy_coupling
@@ -82,7 +82,7 @@ def coupling_with_bottleneck(
     """
     where = "coupling_with_bottleneck"
     nats, unit = unit_of(base, where)
-    first, second = law(where, "p", p), law(where, "q", q)
+    first, second = law_of(where, "p", p), law_of(where, "q", q)
     encoder = _encoder(first, _bound(max_entropy, where) * nats, deterministic)
     middle = encoder.sum(axis=0)
     decoder = minimum_entropy_coupling(middle, second).toarray()

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from jaxtyping import Float
 from scipy.special import betaln, gammaln
 
+from isentrope.measures._laws import number, numbers
 from isentrope.measures.estimate import unit_of
 
 
@@ -74,6 +75,8 @@ def structural_entropy(
     where = "structural_entropy"
     nats, _ = unit_of(base, where)
     events = _counts(where, "counts", counts)
+    if isinstance(axis, bool) or not isinstance(axis, int):
+        raise TypeError(f"{where}: axis must be an integer (got {axis!r})")
     if not -events.ndim <= axis < events.ndim or events.shape[axis] == 0:
         raise ValueError(f"{where}: counts must have at least one stop along axis {axis} (got shape {events.shape})")
     n = events.sum(axis=axis)
@@ -131,14 +134,17 @@ def consolidated_entropy(
     points = _counts(where, "pick_up", pick_up)
     if points.ndim != 1:
         raise ValueError(f"{where}: pick_up must have one dimension (got shape {points.shape})")
-    total = float(_counts(where, "parcels", parcels))
+    whole = _counts(where, "parcels", parcels)
+    if whole.ndim:
+        raise ValueError(f"{where}: parcels must be one number (got shape {whole.shape})")
+    total, share = float(whole), number(where, "chained", chained)
     collected = float(points.sum())
     if collected > total:
         raise ValueError(f"{where}: pick_up holds {collected:g} parcels of {total:g}; it may hold at most all")
-    if not 0 <= chained <= 1:
+    if not 0 <= share <= 1:
         raise ValueError(f"{where}: chained must lie between 0 and 1 (got {chained})")
     handed_over = float(gammaln(points + 1).sum())
-    trips = (1 - chained) * collected
+    trips = (1 - share) * collected
     return ConsolidatedEntropy(
         carrier=(float(gammaln(total + 1)) - handed_over) / nats,
         handed_over=handed_over / nats,
@@ -148,10 +154,7 @@ def consolidated_entropy(
 
 
 def _counts(where: str, argument: str, values: Any) -> np.ndarray:
-    array = np.asarray(values)
-    if array.size and array.dtype.kind not in "iuf":
-        raise TypeError(f"{where}: {argument} must be whole numbers (got dtype {array.dtype})")
-    numbers = array.astype(np.float64)
-    if not (np.isfinite(numbers).all() and (numbers >= 0).all() and (numbers == np.floor(numbers)).all()):
+    counts = numbers(where, argument, values)
+    if (counts < 0).any() or (counts != np.floor(counts)).any():
         raise ValueError(f"{where}: {argument} must be whole numbers of at least 0")
-    return numbers
+    return counts

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from jaxtyping import Float
 from scipy.special import entr
 
-from isentrope.measures._laws import law, number, shannon
+from isentrope.measures._laws import law_of, number, shannon
 from isentrope.measures.estimate import unit_of
 
 # From how many maps, the nearest by their entropy, an encoder that draws T is sought.
@@ -56,7 +56,7 @@ def entropy_bounded_encoder(
     """
     where = "entropy_bounded_encoder"
     nats, _ = unit_of(base, where)
-    return _encoder(law(where, "p", p), _bound(max_entropy, where) * nats, deterministic)
+    return _encoder(law_of(where, "p", p), _bound(max_entropy, where) * nats, deterministic)
 
 
 def _bound(max_entropy: float, where: str) -> float:
@@ -126,11 +126,11 @@ def _merged_pairs(p: np.ndarray, columns: np.ndarray, bound: float) -> list[np.n
     return found
 
 
-def _first_where(holds: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: int) -> np.ndarray:
-    """For each place the first index from ``low`` on for which a condition holds that stays true; ``high`` if none."""
-    low, high = low.copy(), np.full_like(low, high)
+def _first_where(holds: Callable[[np.ndarray], np.ndarray], start: np.ndarray, end: int) -> np.ndarray:
+    """For each place the first index from ``start`` on for which a condition holds that stays true; ``end`` if none."""
+    low, high = start, np.full_like(start, end)
     while (low < high).any():
-        middle = np.minimum((low + high) // 2, high - 1).clip(0)
+        middle = np.minimum((low + high) // 2, high - 1)
         found = holds(middle)
         low, high = np.where((low < high) & ~found, middle + 1, low), np.where((low < high) & found, middle, high)
     return low

@@ -1,4 +1,4 @@
-r"""Shannon's lattice of random variables, its two metrics, and when a variable can be put together from functions of it.
+r"""Shannon's lattice of random variables and its two metrics.
 
 A variable stands here for the information in it: a partition of the outcomes, given as a label for each outcome. Y is
 *below* X where Y is a function of X. Two variables have a least upper bound, the joint variable (X, Y), and a greatest lower
@@ -9,51 +9,25 @@ It carries the metrics of Shannon and of Rajski,
 
 $$D(X,Y)=H(X|Y)+H(Y|X),\qquad d(X,Y)=\frac{D(X,Y)}{H(X,Y)}=1-\frac{I(X;Y)}{H(X,Y)}\in[0,1],$$
 
-and if X can be reconstructed from functions $X_1,\dots,X_n$ of it, then they are not too far away all together:
-$\sum_i d(X,X_i)\le n-1$. It follows from $H(X)=H(X_1,\dots,X_n)\le\sum_i H(X_i)$ and $d(X,X_i)=1-H(X_i)/H(X)$.
+by which `isentrope.measures.reconstruction` says when a variable cannot be put together from functions of it.
 
 Probabilities are known here, nothing is estimated: with samples for outcomes the laws are the observed frequencies.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from scipy.special import entr
 
+from isentrope.measures._laws import law_of
 from isentrope.measures._symbols import encode, join, relabel
 from isentrope.measures.estimate import unit_of
 
 # Outcomes less probable than this are impossible, so that what rounding leaves of a zero connects nothing.
 _IMPOSSIBLE = 1e-15
-# By how much a sum of rounded entropies may pass its bound, relatively.
-_ROUNDING = 1e-9
-
-
-@dataclass(frozen=True, eq=False)
-class Reconstruction:
-    """Whether a variable can be reconstructed from functions of it, by the metric condition and exactly.
-
-    Args:
-        distances: Rajski's distance of each component to the variable.
-        total: their sum.
-        bound: what the sum may be at most, one less than the number of components.
-        possible: whether the sum keeps to its bound. Where it does not, no reconstruction exists; where it does, one may.
-        exact: whether the components together determine the variable.
-        missing: entropy of the variable where the components are known, in ``unit``; 0 where ``exact``.
-        unit: "nat", "bit", "hartley" or "log <base>".
-    """
-
-    distances: Float[np.ndarray, " n"]
-    total: float
-    bound: int
-    possible: bool
-    exact: bool
-    missing: float
-    unit: str
 
 
 def common_variable(
@@ -196,67 +170,6 @@ def rajski_distance(x: Any, y: Any, *, p: npt.ArrayLike | Sequence[float] | None
     return distance / joint if joint > 0 else 0.0
 
 
-def reconstruction(
-    x: Any, components: Sequence[Any], *, p: npt.ArrayLike | Sequence[float] | None = None, base: float | None = None
-) -> Reconstruction:
-    r"""Whether a variable can be reconstructed from functions of it: the metric condition, and the exact answer.
-
-    The condition $\sum_i d(X,X_i)\le n-1$ is necessary, and needs but the n entropies; it says $\sum_i H(X_i)\ge H(X)$.
-    It holds with equality, where a reconstruction exists, exactly if the components are independent. It is not
-    sufficient: components that repeat each other may keep to it and still leave x open, which ``exact`` and ``missing``,
-    read from the joint law, show.
-
-    Args:
-        x: label of each outcome.
-        components: labels of each of n functions of x.
-        p: probabilities of the outcomes; None where all are equally probable.
-        base: base of the logarithm of ``missing``; None for nats, 2 for bits.
-
-    Returns:
-        Distances, their sum with its bound, and the exact answer.
-
-    Raises:
-        ValueError: if there are no components, one is not a function of x, lengths differ, there are no outcomes, labels
-            are missing, p is no law on the outcomes, or the base is no base.
-
-    References:
-        Delsol, Rioul, Béguinot, Rabiet and Souloumiac, "An information theoretic condition for perfect reconstruction"
-        (arXiv 2306.15540).
-
-    Examples:
-        >>> x = range(15)  # the Chinese remainder theorem: 3 and 5 have no factor in common
-        >>> found = reconstruction(list(x), [[i % 3 for i in x], [i % 5 for i in x]], base=2)
-        >>> round(found.total, 9), found.possible, found.exact
-        (1.0, True, True)
-    """
-    where = "reconstruction"
-    nats, unit = unit_of(base, where)
-    if len(components) == 0:
-        raise ValueError(f"{where}: components are empty; at least one function of x is needed")
-    named = {f"component {i}": component for i, component in enumerate(components)}
-    (x_labels, *labels), law = _read(where, p, x=x, **named)
-    possible = law > 0
-    law, values = law[possible], relabel(x_labels[possible])[0]
-    whole = _entropy(values, law)
-    distances, together = np.zeros(len(labels)), np.zeros(len(values), np.int64)
-    for i, component in enumerate(labels):
-        part = relabel(component[possible])[0]
-        _check_function(where, f"component {i}", part, values)
-        distances[i] = 1 - _entropy(part, law) / whole if whole > 0 else 0.0
-        together, _ = join([together, part])
-    exact = len(np.unique(together)) == len(np.unique(values))
-    total, bound = float(distances.sum()), len(labels) - 1
-    return Reconstruction(
-        distances=distances,
-        total=total,
-        bound=bound,
-        possible=total <= bound + _ROUNDING * len(labels),
-        exact=exact,
-        missing=0.0 if exact else (whole - _entropy(together, law)) / nats,
-        unit=unit,
-    )
-
-
 def _read(where: str, p: npt.ArrayLike | None, **variables: Any) -> tuple[list[np.ndarray], np.ndarray]:
     """Labels of each variable, and the law of the outcomes with impossible ones at 0."""
     labels = [encode(values, f"{where}: {argument}") for argument, values in variables.items()]
@@ -266,14 +179,12 @@ def _read(where: str, p: npt.ArrayLike | None, **variables: Any) -> tuple[list[n
             raise ValueError(f"{where}: {argument} labels {len(found)} outcomes, x {n}; they must be the same outcomes")
     if p is None:
         return labels, np.full(n, 1 / n)
-    law = np.asarray(p, dtype=np.float64)
-    if law.shape != (n,):
-        raise ValueError(f"{where}: p must have one probability for each of the {n} outcomes (got shape {law.shape})")
-    if not np.isfinite(law).all() or law.min() < 0:
-        raise ValueError(f"{where}: p must be finite and not negative (its least is {law.min():.6g})")
-    if abs(law.sum() - 1) > 1e-6:
-        raise ValueError(f"{where}: p must sum to 1 (got {law.sum():.6g})")
-    return labels, np.where(law < _IMPOSSIBLE, 0.0, law)
+    probabilities = law_of(where, "p", p)
+    if len(probabilities) != n:
+        raise ValueError(
+            f"{where}: p must have one probability for each of the {n} outcomes (got {len(probabilities)})"
+        )
+    return labels, np.where(probabilities < _IMPOSSIBLE, 0.0, probabilities)
 
 
 def _components(x: np.ndarray, y: np.ndarray) -> np.ndarray:

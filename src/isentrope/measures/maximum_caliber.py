@@ -13,6 +13,7 @@ import numpy.typing as npt
 from jaxtyping import Float
 
 from isentrope.measures._duals import contradiction, minimise, possible, whitened
+from isentrope.measures._laws import numbers, weights
 from isentrope.measures.estimate import unit_of
 
 
@@ -72,6 +73,7 @@ def maximum_caliber(
         ValueError: if no stationary chain has these means, or only chains that do without steps of positive weight have;
             if shapes do not fit, a value is not finite or a weight negative, if a state is not reached, or the base is
             unknown.
+        TypeError: if values are not numbers.
 
     References:
         Rogers, Beck and Rempe, "Information Theory and Statistical Mechanics Revisited" (arXiv 1105.5662).
@@ -87,20 +89,20 @@ def maximum_caliber(
     """
     where = "maximum_caliber"
     nats, unit = unit_of(base, where)
-    j = np.asarray(currents, dtype=np.float64)
+    j = numbers(where, "currents", currents)
     j = j[..., None] if j.ndim == 2 else j
-    if j.ndim != 3 or j.shape[0] != j.shape[1] or not np.isfinite(j).all():
-        raise ValueError(f"{where}: currents must be finite with axes state, next state, current (got shape {j.shape})")
-    target = np.atleast_1d(np.asarray(means, dtype=np.float64))
-    if target.shape != j.shape[2:] or not np.isfinite(target).all():
-        raise ValueError(f"{where}: means must have a finite value for each of {j.shape[2]} currents (got {target})")
-    w = np.ones(j.shape[:2]) if prior is None else np.asarray(prior, dtype=np.float64)
-    if w.shape != j.shape[:2] or not (np.isfinite(w) & (w >= 0)).all():
-        raise ValueError(f"{where}: prior must have a finite weight, not negative, for each step (got shape {w.shape})")
+    if j.ndim != 3 or j.shape[0] != j.shape[1] or len(j) == 0:
+        raise ValueError(f"{where}: currents must have the axes state, next state, current (got shape {j.shape})")
+    target = np.atleast_1d(numbers(where, "means", means))
+    if target.shape != j.shape[2:]:
+        raise ValueError(f"{where}: means must have one value for each of {j.shape[2]} currents (got {target})")
+    w = np.ones(j.shape[:2]) if prior is None else weights(where, "prior", prior)
+    if w.shape != j.shape[:2]:
+        raise ValueError(f"{where}: prior must have one weight for each step, {j.shape[:2]} (got shape {w.shape})")
     # Imported here because it takes as long as all of the room.
     from scipy.sparse.csgraph import connected_components
 
-    if connected_components(w > 0, connection="strong")[0] > 1:
+    if connected_components(w > 0, connection="strong")[0] > 1 or not w.any():
         raise ValueError(f"{where}: every state must be reached from every other by steps of positive prior")
 
     steps = np.nonzero(w)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float, Int
 
-from isentrope.measures._laws import law, shannon
+from isentrope.measures._laws import law_of, shannon
 from isentrope.measures.estimate import unit_of
 
 # What is left of a mass of order 1 that rounding has not taken to 0.
@@ -87,7 +87,7 @@ def minimum_entropy_coupling(
     nats, unit = unit_of(base, where)
     if len(marginals) < 2:
         raise ValueError(f"{where}: give at least two marginals (got {len(marginals)})")
-    laws = [law(where, f"marginal {k}", p) for k, p in enumerate(marginals)]
+    laws = [law_of(where, f"marginal {k}", p) for k, p in enumerate(marginals)]
     heaps = [[(-mass, i) for i, mass in enumerate(p) if mass > 0] for p in laws]
     for heap in heaps:
         heapify(heap)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
 
+from isentrope.measures._laws import conditional_law, law_of, numbers
 from isentrope.measures.estimate import unit_of
 
 
@@ -62,7 +63,9 @@ def path_ensemble(
         Free energy, mean currents, their covariance, and the driven chain.
 
     Raises:
-        ValueError: if shapes do not fit, a value is not finite, or probabilities are negative or do not sum to 1.
+        ValueError: if shapes do not fit, a value is not finite, probabilities are negative or do not sum to 1, or a force is
+            so strong that weights leave the range of float64.
+        TypeError: if values are not numbers.
 
     References:
         Rogers, Beck and Rempe, "Information Theory and Statistical Mechanics Revisited" (arXiv 1105.5662).
@@ -75,11 +78,11 @@ def path_ensemble(
     """
     where = "path_ensemble"
     p0, kernel = _chain(initial, transitions, where)
-    j, force = np.asarray(current, dtype=np.float64), np.asarray(forces, dtype=np.float64)
-    if j.shape != kernel.shape or not np.isfinite(j).all():
-        raise ValueError(f"{where}: current must be finite, of shape {kernel.shape} (got shape {j.shape})")
-    if force.ndim != 1 or not np.isfinite(force).all():
-        raise ValueError(f"{where}: forces must be a finite value for each step (got shape {force.shape})")
+    j, force = numbers(where, "current", current), numbers(where, "forces", forces)
+    if j.shape != kernel.shape:
+        raise ValueError(f"{where}: current must have the shape of transitions, {kernel.shape} (got {j.shape})")
+    if force.ndim != 1:
+        raise ValueError(f"{where}: forces must have one value for each step (got shape {force.shape})")
     driven = np.empty((len(force), *kernel.shape))
     ahead, free_energy = np.ones(len(p0)), 0.0
     for t in reversed(range(len(force))):
@@ -137,6 +140,7 @@ def information_loss(
 
     Raises:
         ValueError: if shapes do not fit, probabilities are negative, not finite or do not sum to 1, or the base is unknown.
+        TypeError: if values are not numbers.
 
     References:
         Rogers, Beck and Rempe, "Information Theory and Statistical Mechanics Revisited" (arXiv 1105.5662).
@@ -161,14 +165,7 @@ def information_loss(
 def _chain(
     initial: npt.ArrayLike, transitions: npt.ArrayLike, where: str, argument: str = "transitions"
 ) -> tuple[np.ndarray, np.ndarray]:
-    p, kernel = np.asarray(initial, dtype=np.float64), np.asarray(transitions, dtype=np.float64)
-    if p.ndim != 1 or kernel.shape != (len(p), len(p)):
-        raise ValueError(
-            f"{where}: initial and {argument} must have shapes (n,) and (n, n) (got {p.shape}, {kernel.shape})"
-        )
-    for name, values in (("initial", p), (argument, kernel)):
-        if not (np.isfinite(values) & (values >= 0)).all() or not np.allclose(
-            values.sum(axis=-1), 1, rtol=0, atol=1e-6
-        ):
-            raise ValueError(f"{where}: {name} must hold probabilities that sum to 1 along the last axis")
-    return p / p.sum(), kernel / kernel.sum(axis=1, keepdims=True)
+    p, kernel = law_of(where, "initial", initial), conditional_law(where, argument, transitions)
+    if kernel.shape != (len(p), len(p)):
+        raise ValueError(f"{where}: {argument} must have shape {(len(p), len(p))}, as initial has (got {kernel.shape})")
+    return p, kernel

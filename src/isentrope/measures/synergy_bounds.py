@@ -11,8 +11,8 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
-from scipy.special import entr
 
+from isentrope.measures._laws import law_of, shannon
 from isentrope.measures.estimate import unit_of
 from isentrope.measures.minimum_entropy_coupling import _meet
 from isentrope.measures.partial_information import _information, _least_union
@@ -85,6 +85,7 @@ def synergy_bounds(
     Raises:
         ValueError: if a law has not two axes, has negative or not finite entries or does not sum to 1, if the laws of one
             variable differ between pairs, if no law of all three has these pairs, or if the base is unknown.
+        TypeError: if values are not numbers.
         ArithmeticError: if the interior-point method does not converge.
 
     References:
@@ -100,8 +101,8 @@ def synergy_bounds(
     where = "synergy_bounds"
     nats, unit = unit_of(base, where)
     tx, ty, xy = (
-        _law(law, argument, where)
-        for argument, law in (("target_first", target_first), ("target_second", target_second), ("sources", sources))
+        law_of(where, argument, p, axes=2)
+        for argument, p in (("target_first", target_first), ("target_second", target_second), ("sources", sources))
     )
     _check_agreement(tx, ty, xy, where)
     first, second, shared = _information(tx), _information(ty), _information(xy)
@@ -114,8 +115,8 @@ def synergy_bounds(
     unique = first - redundancy, second - redundancy
     agreement = max(of_first - shared - unique[0], of_second - shared - unique[1])
     alpha, disagreement = _disagreement(tx, ty, xy, unique)
-    least = _entropy(_meet(tx, ty, xy))
-    upper = _entropy(xy) + _entropy(tx.sum(axis=1)) - least - redundancy - sum(unique)
+    least = shannon(_meet(tx, ty, xy))
+    upper = shannon(xy) + shannon(tx.sum(axis=1)) - least - redundancy - sum(unique)
     return SynergyBounds(
         redundancy=redundancy / nats,
         unique_first=unique[0] / nats,
@@ -137,19 +138,6 @@ def _disagreement(tx: np.ndarray, ty: np.ndarray, xy: np.ndarray, unique: tuple[
     if alpha <= abs(difference):
         return alpha, -min(unique)
     return alpha, ((sqrt(alpha) + difference / sqrt(alpha)) / 2) ** 2 - unique[0]
-
-
-def _law(p: npt.ArrayLike, argument: str, where: str) -> np.ndarray:
-    law = np.asarray(p, dtype=np.float64)
-    if law.ndim != 2:
-        raise ValueError(f"{where}: {argument} must have two axes (got shape {law.shape})")
-    if not (np.isfinite(law) & (law >= 0)).all():
-        raise ValueError(
-            f"{where}: probabilities in {argument} must be finite and not negative (least: {law.min():.6g})"
-        )
-    if abs(law.sum() - 1) > 1e-6:
-        raise ValueError(f"{where}: probabilities in {argument} must sum to 1 (got {law.sum():.6g})")
-    return law / law.sum()
 
 
 def _check_agreement(tx: np.ndarray, ty: np.ndarray, xy: np.ndarray, where: str) -> None:
@@ -185,7 +173,3 @@ def _check_agreement(tx: np.ndarray, ty: np.ndarray, xy: np.ndarray, where: str)
         raise ValueError(
             f"{where}: no law of all three variables has these laws of pairs (the closest misses {found.fun:.3g} of them)"
         )
-
-
-def _entropy(p: np.ndarray) -> float:
-    return float(np.sum(entr(p)))
