@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.signal import lfilter
 from scipy.special import digamma, ndtr
 
 from isentrope.measures._parts import parts
@@ -438,10 +439,10 @@ def test_the_interval_holds_its_estimate_unlike_npeets_and_infomeasures():
 def test_the_standard_error_is_that_of_estimates_of_parts(symbols):
     x, y = (v[:, 0] for v in correlated(800, 0.7, seed=33))
     y = np.digitize(y, [-0.5, 0.5]) if symbols else y
-    chosen = parts(800, 200, 300)
-    found = [mutual_information(x[rows], y[rows], standardize=False) for rows in chosen.rows.reshape(16, 200)]
-    # 4 parts of 200, dealt out four times.
-    expected = sqrt(np.mean([np.var(found[i : i + 4], ddof=1) for i in (0, 4, 8, 12)]) / 4)
+    chosen = parts(800, 400, 600)
+    found = [mutual_information(x[rows], y[rows], standardize=False) for rows in chosen.rows.reshape(16, 400)]
+    # Halves, dealt out eight times.
+    expected = sqrt(np.mean([np.var(found[i : i + 2], ddof=1) for i in range(0, 16, 2)]) / 2)
     assert mutual_information(x, y, standardize=False).stderr == pytest.approx(expected, rel=1e-9)
 
 
@@ -581,6 +582,18 @@ def test_intervals_cover_the_truth():
     assert 0.88 < inside / 200 < 0.985
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "window", "least"), [(500, 5, 0.83), (1000, 20, 0.88), (4000, 20, 0.89)])
+def test_intervals_of_series_cover_the_truth(n, window, least):
+    # The spread of 2 to 14 stretches of the series made it 0.74 for 500 samples and 0.82 for 1000.
+    rng, truth, found = np.random.default_rng(36), -0.5 * log(1 - 0.36), []
+    for _ in range(200):
+        found.append(mutual_information(*slow_pair(rng, n, 0.6), window=window, n_jobs=1))
+    told = sqrt(np.mean([one.stderr**2 for one in found]))
+    assert 0.8 < told / np.std(found, ddof=1) < 1.25
+    assert least < np.mean([one.interval()[0] < truth < one.interval()[1] for one in found]) < 0.985
+
+
 def test_a_single_sample_is_too_few():
     with pytest.raises(ValueError, match=r"mutual_information: at least 2 samples are needed \(got 1\)"):
         mutual_information([1.0], [2.0])
@@ -597,10 +610,39 @@ def test_information_near_none_may_be_negative_and_is_the_same_again_unlike_npee
     assert mutual_information(x, y) == mutual_information(x, y)
 
 
+def overlapping_batches(values, length):
+    """Variance of the mean of a series over that of as many independent values."""
+    values = values - values.mean()
+    means = [values[i : i + length].mean() for i in range(len(values) - length + 1)]
+    return length * np.mean(np.square(means)) / (1 - length / len(values)) / np.var(values)
+
+
+def slow_pair(rng, n, rho, phi=0.8):
+    noise = rng.normal(size=(n, 2))
+    noise[:, 1] = rho * noise[:, 0] + sqrt(1 - rho**2) * noise[:, 1]
+    noise[0] /= sqrt(1 - phi**2)
+    return lfilter([1.0], [1.0, -phi], noise, axis=0).T
+
+
+def test_the_standard_error_of_a_series_is_wider_by_what_its_values_have_with_those_before():
+    x, y = slow_pair(np.random.default_rng(35), 600, 0.6)
+    series = transfer_entropy(x, y, local=True)
+    alone = conditional_mutual_information(x[:-1], y[1:], y[:-1])
+    assert series == pytest.approx(alone, abs=1e-12)
+    assert series.stderr == pytest.approx(alone.stderr * sqrt(overlapping_batches(series.local, 24)), rel=1e-9)
+    found = mutual_information(x, y, window=20, method="gaussian", local=True)
+    expected = np.var(found.local, ddof=1) / 600 * overlapping_batches(found.local, 40)
+    assert found.stderr == pytest.approx(sqrt(expected), rel=1e-9)
+    # Decorrelated, it is that of the same samples in another order.
+    assert found.stderr > 1.3 * mutual_information(x, y, method="gaussian").stderr
+
+
 def test_a_standard_error_from_few_stretches_says_so():
     x, y = correlated(1000, 0.6, seed=13)
-    assert "the standard error rests on 3 stretches" in mutual_information(x, y, window=20).note
-    assert "stretches" not in mutual_information(x, y).note
+    assert "the standard error rests on 5 stretches" in mutual_information(x, y, window=100).note
+    assert "the standard error rests on 5 stretches" in mutual_information(x, y, window=100, method="gaussian").note
+    for window in (0, 20):
+        assert "stretches" not in mutual_information(x, y, window=window).note
 
 
 def test_without_its_standard_error_an_estimate_is_the_same():

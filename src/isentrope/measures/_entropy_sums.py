@@ -7,9 +7,9 @@ radius for every space, so that what each entropy leaves of the law within it is
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
-from math import inf, isqrt, nan, sqrt
+from math import isqrt, nan, sqrt
 from operator import add
 from typing import Any, NamedTuple
 
@@ -34,8 +34,8 @@ from isentrope.measures.gaussian import gaussian_log_density, gaussian_scores
 # From generator and data, the data without their dependence.
 Shuffle = Callable[[np.random.Generator, list[Any]], list[Any]]
 
-# The spread of fewer stretches of a series than this may itself be off by a third.
-_FEW_PARTS = 6
+# The spread of fewer stretches of a series than this may itself be off by a quarter.
+_FEW_STRETCHES = 10
 # Beyond a median distance of so many standard deviations neighbours are no neighbours.
 _FAR = 1.0
 
@@ -146,13 +146,14 @@ def _by_gaussian_laws(variables: dict[str, list[Column]], terms: Terms, method: 
         return values + correction, correction
 
     values, correction = evaluate(data)
-    variance = _variance_of_mean(values, settings)
+    dependence, notes = _dependence(values, settings)
+    variance = float(np.var(values, ddof=1)) / len(values) * dependence
     return _Found(
         values,
         correction,
         variance,
         method,
-        [],
+        notes,
         lambda shuffle, generator: float(np.mean(evaluate(shuffle(generator, data))[0])),
     )
 
@@ -170,20 +171,23 @@ def _by_neighbours(
     if settings.method is None and len(spaces) == 2 and any(space.symbols_alone for space in spaces):
         method = "ross"
 
-    def evaluate(spaces: list[Space], n_jobs: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def evaluate(spaces: list[Space], settings: Settings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         together = _with_company(spaces)
         if len(together) < len(spaces[0]):
             spaces = [space[together] for space in spaces]
-        return *estimator(spaces, terms, settings, n_jobs), together
+        return *estimator(spaces, terms, settings, settings.n_jobs), together
 
     values = np.full(n, nan)
-    values[kept], radius, _ = evaluate(spaces, settings.n_jobs)
-    variance, stretches = _variance_by_parts(evaluate, spaces, settings) if settings.stderr else (nan, inf)
-    if stretches < _FEW_PARTS and variance is not None:
-        notes.append(f"the standard error rests on {stretches} stretches of the series")
-    if variance is None:
-        variance = _variance_of_mean(values[kept], settings)
-        notes.append(f"the standard error is a lower bound: fewer than {2 * SMALLEST_PART} samples")
+    values[kept], radius, _ = evaluate(spaces, settings)
+    variance = nan
+    if settings.stderr:
+        dependence, told = _dependence(values[kept], settings)
+        alone = _variance_by_parts(evaluate, spaces, settings)
+        if alone is None:
+            alone = float(np.var(values[kept], ddof=1)) / len(kept)
+            told.append(f"the standard error is a lower bound: fewer than {2 * SMALLEST_PART} samples")
+        variance = alone * dependence
+        notes += told
     if settings.standardize and np.median(radius) > _FAR:
         distance = f"{np.median(radius):.1f} standard deviations"
         notes.append(f"neighbours are {distance} away: too few samples for so many columns, the value is too low")
@@ -191,7 +195,7 @@ def _by_neighbours(
         notes.append(f"{n - len(kept)} samples whose symbol occurs once are left out")
 
     def shuffled(shuffle: Shuffle, generator: np.random.Generator) -> float:
-        found, _, together = evaluate(shuffle(generator, spaces), 1)
+        found, _, together = evaluate(shuffle(generator, spaces), replace(settings, n_jobs=1))
         return float(found.mean()) if len(together) else 0.0
 
     return _Found(values, 0.0, variance, method, notes, shuffled)
@@ -288,27 +292,33 @@ def closed(spaces: list[Space], terms: Terms, settings: Settings, n_jobs: int | 
 # Uncertainty.
 
 
-def _variance_by_parts(evaluate: Callable, spaces: list[Space], settings: Settings) -> tuple[float | None, float]:
-    """Variance of the mean, and the stretches of a series it rests on; psi of the number of samples is the same in all parts, and left as it is for the whole."""
-    n, window = len(spaces[0]), settings.window
-    smallest = part_size(n, settings.k, window)
-    serial = settings.serial or window > 0
-    chosen = parts(n, smallest, 3 * smallest // 2, serial=serial)
+def _variance_by_parts(evaluate: Callable, spaces: list[Space], settings: Settings) -> float | None:
+    """Variance of the mean of samples as if independent; psi of their number is the same in all parts, and left as it is."""
+    n, k = len(spaces[0]), settings.k
+    smallest = part_size(n, k)
+    chosen = parts(n, smallest, 3 * smallest // 2)
     if chosen is None:
-        return None, 0
-    values, _, together = evaluate([space[chosen.rows].parted(chosen.part) for space in spaces], settings.n_jobs)
-    return chosen.variance_of_whole(values, together, n), chosen.number if serial else inf
+        return None
+    size = int(np.count_nonzero(chosen.part == 0))
+    # Rows that were so far apart in time are fewer rows apart in a part.
+    window = min(-(-settings.window * size // n), (size - 1 - k) // 2)
+    moved = [space[chosen.rows].parted(chosen.part) for space in spaces]
+    values, _, together = evaluate(moved, replace(settings, window=window))
+    return chosen.variance_of_whole(values, together, n)
 
 
-def _variance_of_mean(values: np.ndarray, settings: Settings) -> float:
-    if not (settings.serial or settings.window > 0):
-        return float(np.var(values, ddof=1)) / len(values)
-    stretches = min(isqrt(len(values)), 100)
-    if stretches < 2:
-        return nan
-    length = len(values) // stretches
-    means = values[: stretches * length].reshape(stretches, length).mean(axis=1)
-    return float(means.var(ddof=1)) / stretches
+def _dependence(values: np.ndarray, settings: Settings) -> tuple[float, list[str]]:
+    """How many times the variance of the mean of a series is that of as many independent values, by overlapping batches."""
+    n = len(values)
+    length = min(max(isqrt(n), 2 * settings.window), n // 2)
+    variance = float(np.var(values))
+    if not (settings.serial or settings.window > 0) or length < 2 or variance == 0:
+        return 1.0, []
+    sums = np.concatenate([[0.0], np.cumsum(values - values.mean())])
+    means = (sums[length:] - sums[:-length]) / length
+    factor = length * float(np.mean(means**2)) / (1 - length / n) / variance
+    few = [f"the standard error rests on {n // length} stretches of the series"] if n // length < _FEW_STRETCHES else []
+    return factor, few
 
 
 # Null hypotheses.

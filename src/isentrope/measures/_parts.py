@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Parts have at least so many samples.
+# Parts have at least so many samples, and where there are enough so many: the means of smaller ones scatter less than 1/n
+# says, most of all those of conditional informations.
 SMALLEST_PART = 100
+_LARGE_PART = 500
 _PARTS = 16
-# With fewer samples for each neighbour the means of parts scatter less than 1/n says.
 _SAMPLES_PER_NEIGHBOUR = 50
 
 
@@ -28,22 +29,23 @@ class Parts(NamedTuple):
         return float(np.var(means.reshape(-1, self.number), axis=1, ddof=1).mean()) * len(part) / total / n
 
 
-def part_size(n: int, k: int, window: int = 0) -> int:
+def part_size(n: int, k: int) -> int:
     """How many of n samples a part is to have at least where k neighbours are sought."""
-    return max(SMALLEST_PART, min(_SAMPLES_PER_NEIGHBOUR * k, n // 4)) + 4 * window
+    return max(SMALLEST_PART, min(max(_LARGE_PART, _SAMPLES_PER_NEIGHBOUR * k), n // 2))
 
 
-def parts(n: int, smallest: int, largest: int, *, serial: bool = False) -> Parts | None:
+def parts(n: int, smallest: int, largest: int) -> Parts | None:
     """At least 16 parts of one size, drawn by the same seed; None where there are not two without a common row.
 
-    Where all samples make fewer, they are dealt out several times. The parts of a series are stretches, dealt out once.
+    Where all samples make fewer, they are dealt out several times. Within a part the rows rise.
     """
     number = min(_PARTS, n // smallest)
     if number < 2:
         return None
     generator = np.random.default_rng(0)
-    deals = [np.arange(n)] if serial else [generator.permutation(n) for _ in range(-(-_PARTS // number))]
+    deals = [generator.permutation(n) for _ in range(-(-_PARTS // number))]
     rows = np.concatenate([rows[: number * (n // number)].reshape(number, -1)[:, :largest] for rows in deals])
+    rows.sort(axis=1)
     return Parts(rows.ravel(), np.repeat(np.arange(len(rows)), rows.shape[1]), number)
 
 
