@@ -156,9 +156,9 @@ def test_libraries_precision_and_gradients():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda p: mutual_information_from_probabilities(p, x=2), "x names axis 2, but p has 2 axes"),
-        (lambda p: mutual_information_from_probabilities(p, x=0, y=-2), "axis 0 is named twice, by x and y"),
-        (lambda p: mutual_information_from_probabilities(p, x=()), "x must name at least one axis"),
+        (lambda p: mutual_information_from_probabilities(p, x=2), "x names 2, but there are 2 axes of p"),
+        (lambda p: mutual_information_from_probabilities(p, x=0, y=-2), "0 is named twice, by x and y"),
+        (lambda p: mutual_information_from_probabilities(p, x=()), "x must name at least one of the axes of p"),
         (lambda p: mutual_information_from_probabilities(2 * p), "must sum to 1"),
         (lambda p: mutual_information_from_probabilities(p, normalized_by="size"), "None or one of mean, min, max"),
         (lambda p: mutual_information_from_probabilities(p, normalized_by="min", base=2), "a share has no unit"),

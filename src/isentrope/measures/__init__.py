@@ -66,6 +66,11 @@ from isentrope.measures.gaussian_divergences import (
     gaussian_renyi_divergence,
     gaussian_wasserstein_distance,
 )
+from isentrope.measures.gaussian_information import (
+    gaussian_entropy,
+    gaussian_mutual_information,
+    gaussian_shared_information,
+)
 from isentrope.measures.gibbs import MaximumEntropy, gibbs_distribution
 from isentrope.measures.higher_order import HigherOrderInformation, higher_order_information
 from isentrope.measures.higher_order_files import write_higher_order_information
@@ -219,11 +224,14 @@ __all__ = [
     "fluctuation_dispersion_entropy",
     "fuzzy_entropy",
     "gaussian_bhattacharyya_distance",
+    "gaussian_entropy",
     "gaussian_hellinger_distance",
     "gaussian_jeffreys_divergence",
     "gaussian_kernel",
     "gaussian_kl_divergence",
+    "gaussian_mutual_information",
     "gaussian_renyi_divergence",
+    "gaussian_shared_information",
     "gaussian_wasserstein_distance",
     "generalized_jensen_shannon_divergence",
     "gibbs_distribution",

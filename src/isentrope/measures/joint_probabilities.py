@@ -6,7 +6,7 @@ several may be read together, and those that are not named are summed over. Arra
 treated as in `isentrope.measures.entropies`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from jaxtyping import Float
 
-from isentrope.measures._array import ArrayLike, Reading, _as_array, on_support, read
+from isentrope.measures._array import ArrayLike, _as_array, on_support, read
 from isentrope.measures.estimate import unit_of
 
 Axes = int | Sequence[int]
@@ -199,40 +199,30 @@ def shared_information_from_probabilities(
     """
     name = "shared_information_from_probabilities"
     nats, _ = unit_of(base, name)
-    if variables is None:
-        named = _axes_of(name, "given", given, _dimensions(p))
-        variables = [axis for axis in range(_dimensions(p)) if axis not in named]
-    if len(variables) < 2:
-        raise ValueError(f"{name}: at least 2 variables are needed, got {len(variables)}")
-    table = _Table(name, p, normalize, **{f"variable {i}": axes for i, axes in enumerate(variables)}, given=given)
-    *single, given = table.axes
+    table = _Table(name, p, normalize, variables=variables, given=given)
+    *single, known = table.axes
     everything = sum(single, ())
     others = [tuple(axis for axis in everything if axis not in one) for one in single]
-    whole, known = table.log(everything + given), table.log(given)
+    whole, rest = table.log(everything + known), table.log(known)
     surplus = len(single) - 1
-    total = whole + surplus * known - sum(table.log(one + given) for one in single)
-    dual = surplus * whole + known - sum(table.log(rest + given) for rest in others)
+    total = whole + surplus * rest - sum(table.log(one + known) for one in single)
+    dual = surplus * whole + rest - sum(table.log(one + known) for one in others)
     return SharedInformation(table.mean(total, nats), table.mean(dual, nats))
 
 
 class _Table:
     """A table of probabilities without the variables that nobody named, and logarithms of its marginals."""
 
-    def __init__(self, name: str, p: ArrayLike, normalize: bool, **named: Axes):
-        dimensions = _dimensions(p)
-        self.axes = [_axes_of(name, argument, axes, dimensions) for argument, axes in named.items()]
-        chosen = sum(self.axes, ())
-        twice = next((axis for axis in chosen if chosen.count(axis) > 1), None)
-        if twice is not None:
-            raise ValueError(
-                f"{name}: axis {twice} is named twice, by {' and '.join(_holders(named, self.axes, twice))}"
-            )
-        for argument, axes in zip(named, self.axes, strict=True):
-            if not axes and argument != "given":
-                raise ValueError(f"{name}: {argument} must name at least one axis")
-        self.reading, self.p = _read_table(name, p, normalize)
+    def __init__(self, name: str, p: ArrayLike, normalize: bool, **named: Any):
+        array = _as_array(name, "p", p)
+        shape = tuple(array.shape)
+        self.axes = named_axes(name, len(shape), named, "axes of p")
+        flat = array_namespace(array).reshape(array, (prod(shape),))
+        self.reading = read(name, axis=-1, normalize=normalize, p=(flat, None))
         self.xp = self.reading.xp
-        self.p = self._sum_over([axis for axis in range(dimensions) if axis not in chosen])
+        self.p = self.xp.reshape(self.reading.distributions[0].p, shape)
+        chosen = sum(self.axes, ())
+        self.p = self._sum_over([axis for axis in range(len(shape)) if axis not in chosen])
 
     def log(self, axes: tuple[int, ...]) -> Any:
         """Logarithms of the probabilities of these variables, in the shape of the table."""
@@ -252,28 +242,34 @@ class _Table:
         return self.xp.sum(self.p, axis=tuple(axes), keepdims=True) if axes else self.p
 
 
-def _read_table(name: str, p: Any, normalize: bool) -> tuple[Reading, Any]:
-    """Probabilities, checked as one distribution."""
-    array = _as_array(name, "p", p)
-    shape = tuple(array.shape)
-    flat = array_namespace(array).reshape(array, (prod(shape),))
-    reading = read(name, axis=-1, normalize=normalize, p=(flat, None))
-    return reading, reading.xp.reshape(reading.distributions[0].p, shape)
+def named_axes(name: str, dimensions: int, named: dict[str, Any], of: str) -> list[tuple[int, ...]]:
+    """The axes of each variable, none of them twice; ``variables`` stands for several, or with None for all but the given."""
+    wanted = dict(named)
+    if "variables" in wanted:
+        known = _axes_of(name, "given", wanted["given"], dimensions, of)
+        several = wanted.pop("variables")
+        single = [axis for axis in range(dimensions) if axis not in known] if several is None else several
+        if len(single) < 2:
+            raise ValueError(f"{name}: at least 2 variables are needed, got {len(single)}")
+        wanted = {f"variable {i}": axes for i, axes in enumerate(single)} | wanted
+    found: dict[str, tuple[int, ...]] = {}
+    holder: dict[int, str] = {}
+    for argument, axes in wanted.items():
+        found[argument] = _axes_of(name, argument, axes, dimensions, of)
+        if not found[argument] and argument != "given":
+            raise ValueError(f"{name}: {argument} must name at least one of the {of}")
+        for axis in found[argument]:
+            if axis in holder:
+                raise ValueError(f"{name}: {axis} is named twice, by {holder[axis]} and {argument}")
+            holder[axis] = argument
+    return list(found.values())
 
 
-def _dimensions(p: Any) -> int:
-    return len(getattr(p, "shape", None) or np.shape(p))
-
-
-def _axes_of(name: str, argument: str, axes: Any, dimensions: int) -> tuple[int, ...]:
-    given = tuple(axes) if isinstance(axes, (list, tuple)) else (axes,)
+def _axes_of(name: str, argument: str, axes: Any, dimensions: int, of: str) -> tuple[int, ...]:
+    given = tuple(axes) if isinstance(axes, Iterable) else (axes,)
     for axis in given:
-        if isinstance(axis, bool) or not isinstance(axis, int):
-            raise TypeError(f"{name}: {argument} must be an axis or several of them, got {axes!r}")
+        if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
+            raise TypeError(f"{name}: {argument} must be an integer or several of them, got {axes!r}")
         if not -dimensions <= axis < dimensions:
-            raise ValueError(f"{name}: {argument} names axis {axis}, but p has {dimensions} axes")
-    return tuple(axis % dimensions for axis in given)
-
-
-def _holders(named: dict[str, Axes], axes: list[tuple[int, ...]], twice: int) -> list[str]:
-    return [argument for argument, own in zip(named, axes, strict=True) for axis in own if axis == twice]
+            raise ValueError(f"{name}: {argument} names {axis}, but there are {dimensions} {of}")
+    return tuple(int(axis) % dimensions for axis in given)
