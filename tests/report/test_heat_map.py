@@ -12,7 +12,7 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 from matplotlib.colors import to_rgb
 
-from isentrope.measures import InformationMatrix
+from isentrope.measures import InformationMatrix, TransferEntropyMatrix
 from isentrope.report import plot_information, write_information
 from isentrope.report.palette import HEAT
 
@@ -155,3 +155,57 @@ def test_a_browser_draws_the_map(tmp_path):
     assert "Uncaught" not in done.stderr, done.stderr[-2000:]
     assert 'class="hm"' in done.stdout
     assert "mutual information (bit)" in done.stdout
+
+
+def transfers(pvalue=1e-6):
+    """From the first to the second, and by chance the other way round; the third is apart."""
+    values = np.array([[0.0, 0.4, 0.02], [0.1, 0.0, -0.01], [0.0, 0.0005, 0.0]])
+    pvalues = np.where(values > 0.3, pvalue, 0.5)
+    np.fill_diagonal(pvalues, np.nan)
+    return TransferEntropyMatrix(values, np.full((3, 3), 0.01), pvalues, "bit", "gaussian", 100, ("a", "b", "c"))
+
+
+def test_transfers_go_from_rows_to_columns():
+    ax = plot_information(transfers())
+    shown = drawn(ax)
+    assert (shown[0, 1], shown[1, 0], shown[1, 2]) == (0.4, 0.1, 0)
+    assert (ax.get_ylabel(), ax.get_xlabel()) == ("from", "to")
+    assert ax.figure.axes[1].get_ylabel() == "transfer entropy (bit)"
+    # Less than a hundredth of the scale is next to nothing.
+    assert [text.get_text() for text in ax.texts] == ["0.4", "0.02", "0.1", "0", "0", "0"]
+
+
+def test_transfers_unlikely_to_be_chance_are_outlined(tmp_path):
+    (outline,) = plot_information(transfers()).patches
+    # Column 1, row 0: from the first to the second.
+    assert (round(outline.get_x() + outline.get_width() / 2), round(outline.get_y() + outline.get_height() / 2)) == (
+        1,
+        0,
+    )
+    plt.clf()
+    assert not plot_information(transfers(pvalue=0.3)).patches
+    plt.clf()
+    assert not plot_information(transfers(pvalue=np.nan)).patches
+    write_information(transfers(), tmp_path / "a.html", title="links")
+    (trace,), layout, _ = figure_of(tmp_path / "a.html")
+    assert trace["customdata"][0][1].startswith("a to b<br>0.4")
+    (shape,) = layout["shapes"]
+    assert (shape["x0"], shape["y0"]) == (pytest.approx(0.53), pytest.approx(-0.47))
+    assert (layout["xaxis"]["title"]["text"], layout["yaxis"]["title"]["text"]) == ("to", "from")
+    assert "Outlined: false discovery rate of at most 0.05." in (tmp_path / "a.html").read_text()
+
+
+def test_many_transfers_are_clustered_and_scaled_by_both_directions():
+    rng = np.random.default_rng(0)
+    values = 0.01 * rng.random((16, 16))
+    values[12, 3] = 0.3  # below the diagonal alone
+    np.fill_diagonal(values, 0)
+    matrix = TransferEntropyMatrix(
+        values, np.full((16, 16), 0.001), np.full((16, 16), np.nan), "nat", "ksg", 100, tuple(map(str, range(16)))
+    )
+    ax = plot_information(matrix)
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert abs(labels.index("12") - labels.index("3")) == 1
+    # One stands far above all others: it is written into its cell, and the scale ends with the others.
+    assert [text.get_text() for text in ax.texts] == ["0.3"]
+    assert ax.get_images()[-1].norm.vmax == pytest.approx(np.sort(values.ravel())[-2])

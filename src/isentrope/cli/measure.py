@@ -9,12 +9,14 @@ from cyclopts import Parameter
 from isentrope.cli._measuring.exchange import Asked
 from isentrope.cli._measuring.files import measure_file
 from isentrope.cli._measuring.rendering import as_json, console, display_name, show
-from isentrope.measures import InformationMatrix
+from isentrope.measures import InformationMatrix, TransferEntropyMatrix
 
 # Pairs that a terminal lists unless it is told otherwise.
 _ON_TERMINAL = 40
 # Twenty thousand rows take neighbours a tenth of a second a pair and leave a standard error of a hundredth of a nat.
 _ROWS, _SHUFFLES = 20_000, 199
+# Ordered pairs are twice as many, and their neighbours lie in more dimensions.
+_SUCCESSIVE_ROWS = 5_000
 _PICTURES = (".html", ".png", ".svg", ".pdf")
 
 
@@ -35,6 +37,9 @@ def measure(
     plot: Path | None = None,
     series: Annotated[bool, Parameter(negative="")] = False,
     lag: int | None = None,
+    transfer: Annotated[bool, Parameter(negative="")] = False,
+    history: int | None = None,
+    neighbours: Annotated[bool, Parameter(negative="")] = False,
     json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Measure the entropy of what files hold.
@@ -46,8 +51,9 @@ def measure(
     - **.safetensors**: each tensor, read one at a time.
     - Anything else: its bytes. A single ``-`` reads standard input.
 
-    With ``--pairs`` it is the mutual information of every two columns, the largest first; with ``--series`` the columns
-    are series, and what counts is the order of their values.
+    With ``--pairs`` it is the mutual information of every two columns, the largest first. With ``--series`` the columns
+    are series, and what counts is the order of their values; with ``--transfer`` it is what the past of each tells of
+    the next value of every other.
 
     Estimates carry their standard error. On a terminal this prints tables, into a pipe plain columns.
 
@@ -58,6 +64,7 @@ def measure(
     isentrope measure table.csv --column age --column city --missing drop
     isentrope measure table.csv --pairs --test --plot information.html
     isentrope measure recording.npy --series --axis 1
+    isentrope measure recording.npy --transfer --axis 1 --history 2 --plot transfer.png
     isentrope measure predictions.npy --probabilities --axis 1 --base e
     isentrope measure model.safetensors --json | jq '.rows[0]'
     ```
@@ -73,14 +80,20 @@ def measure(
             samples lie (all values together by default).
         probabilities: read .npy and .npz arrays as probabilities, or as samples.
         pairs: measure the mutual information of all pairs of columns of a table or arrays.
-        test: with --pairs, test each pair against shuffles of one column: a p-value, and a false discovery rate.
+        test: with --pairs or --transfer, test each pair against shuffles of one column (of series, shifts in time): a
+            p-value, and a false discovery rate.
         shuffles: with --test, most shuffles (199 by default); a test ends early where the value is clearly not unusual.
         rows: with --pairs, most rows that pairs with numbers are measured on (20,000 by default); of more, so many are
-            drawn at random.
-        top: with --pairs, how many of the pairs are listed; all without it, but 40 on a terminal.
-        plot: with --pairs, a file for the heat map: .html, .png, .svg or .pdf.
+            drawn at random. With --transfer, most successive rows that neighbours are sought in (5,000 by default).
+        top: with --pairs or --transfer, how many of the pairs are listed; all without it, but 40 on a terminal.
+        plot: with --pairs or --transfer, a file for the heat map: .html, .png, .svg or .pdf.
         series: measure the columns of a table or arrays as series.
-        lag: with --series, steps between the values of a window (1 by default).
+        lag: with --series, steps between the values of a window; with --transfer, between a target's value and the last
+            of its source that counts (1 by default).
+        transfer: measure the transfer entropy from every column to every other, as series.
+        history: with --transfer, how many past values of source and target count (1 by default).
+        neighbours: with --transfer, find dependence of any kind, by nearest neighbours and a pair at a time; without,
+            numbers are read by the correlations of their ranks, at once.
         json_lines: print one JSON object for each file, with standard errors and units.
     """
     if not files:
@@ -90,7 +103,8 @@ def measure(
         raise ValueError(
             f"measure: no option {unknown[0]}; isentrope measure --help lists them (a file: ./{unknown[0]})"
         )
-    _check(pairs, test, shuffles, rows, top, plot, series, lag, len(files))
+    series = series or transfer
+    _check(pairs, test, shuffles, rows, top, plot, series, lag, transfer, history, neighbours, len(files))
     asked = Asked(
         base={"2": 2.0, "e": None, "10": 10.0}[base],
         columns=column or [],
@@ -102,8 +116,11 @@ def measure(
         pairs=pairs,
         series=series,
         shuffles=(shuffles or _SHUFFLES) if test else 0,
-        most_rows=rows or _ROWS,
+        most_rows=rows or (_SUCCESSIVE_ROWS if transfer else _ROWS),
         lag=lag,
+        transfer=transfer,
+        neighbours=neighbours,
+        history=history or 1,
     )
     screen = console()
     failures: list[str] = []
@@ -117,7 +134,7 @@ def measure(
             if json_lines:
                 print(json.dumps({"file": file, "error": _explain(error)}, ensure_ascii=False), flush=True)
             continue
-        if pairs and (top is not None or (screen.is_terminal and not json_lines)):
+        if (pairs or transfer) and (top is not None or (screen.is_terminal and not json_lines)):
             found = found.first(top or _ON_TERMINAL)
         if json_lines:
             print(json.dumps(as_json(file, found, asked.unit), ensure_ascii=False, allow_nan=False), flush=True)
@@ -137,18 +154,26 @@ def _check(
     plot: Path | None,
     series: bool,
     lag: int | None,
+    transfer: bool,
+    history: int | None,
+    neighbours: bool,
     files: int,
 ) -> None:
     if pairs and series:
-        raise ValueError("measure: --pairs and --series ask for different things; choose one")
+        which = "--transfer" if transfer else "--series"
+        raise ValueError(f"measure: --pairs and {which} ask for different things; choose one")
     of_pairs = {"--test": test or None, "--plot": plot, "--top": top, "--rows": rows}
-    if given := [name for name, value in of_pairs.items() if value is not None and not pairs]:
-        raise ValueError(f"measure: {given[0]} goes with --pairs")
+    if given := [name for name, value in of_pairs.items() if value is not None and not (pairs or transfer)]:
+        raise ValueError(f"measure: {given[0]} goes with --pairs or --transfer")
+    of_transfers = {"--history": history, "--neighbours": neighbours or None}
+    if given := [name for name, value in of_transfers.items() if value is not None and not transfer]:
+        raise ValueError(f"measure: {given[0]} goes with --transfer")
     if shuffles is not None and not test:
         raise ValueError("measure: --shuffles goes with --test")
     if lag is not None and not series:
         raise ValueError("measure: --lag goes with --series")
-    for name, value, least in (("shuffles", shuffles, 1), ("rows", rows, 100), ("top", top, 1), ("lag", lag, 1)):
+    numbers = ("shuffles", shuffles, 1), ("rows", rows, 100), ("top", top, 1), ("lag", lag, 1), ("history", history, 1)
+    for name, value, least in numbers:
         if value is not None and value < least:
             raise ValueError(f"measure: --{name} must be at least {least} (got {value})")
     if plot is not None:
@@ -160,11 +185,12 @@ def _check(
             raise ValueError(f"measure: --plot {plot}: there is no folder {plot.parent}")
 
 
-def _draw(file: str, matrix: InformationMatrix, path: Path) -> None:
+def _draw(file: str, matrix: InformationMatrix | TransferEntropyMatrix, path: Path) -> None:
     # Matplotlib takes a second to import.
     from isentrope.report import write_information
 
-    write_information(matrix, path, title=f"{Path(display_name(file)).name}: mutual information of its columns")
+    between = "mutual information of" if isinstance(matrix, InformationMatrix) else "transfer entropy between"
+    write_information(matrix, path, title=f"{Path(display_name(file)).name}: {between} its columns")
 
 
 def _explain(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The heat map of a matrix of mutual information: how much every variable tells of every other.
+"""The heat map of a matrix of mutual information, or of transfer entropy: how much every variable tells of every other.
 
 Information, not correlation: the scale begins at 0, has a unit and is linear, and what an estimate has below 0 is drawn as
 0. The diagonal is left out, because an entropy is no information between two variables and would take the scale. So would
@@ -15,9 +15,10 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from isentrope._files import replacing, write_atomically
-from isentrope.measures import InformationMatrix
+from isentrope.measures import InformationMatrix, TransferEntropyMatrix
 from isentrope.report.html import _json, _plotly
 from isentrope.report.palette import HEAT, HEAT_END, MUTED
 
@@ -28,18 +29,24 @@ _MANY = 12
 _LONGEST_LABEL = 28
 # One pair, or one in so many, may stand beyond the scale if it has this many times what the others have.
 _BEYOND_SHARE, _BEYOND = 50, 3
+# False discovery rate up to which a transfer is outlined.
+_LEVEL = 0.05
 _SCALE = ((0.0, "#ffffff"), (0.5, HEAT), (1.0, HEAT_END))
 _UNKNOWN = "#e4e6ea"
+_OUTLINE = "#0072b2"
+_OUTLINED = f"Outlined: false discovery rate of at most {_LEVEL}"
 
 
-def plot_information(matrix: InformationMatrix, ax: Axes | None = None) -> Axes:
-    """Draw the mutual information of all pairs of variables as a heat map, with a colour bar in its unit.
+def plot_information(matrix: InformationMatrix | TransferEntropyMatrix, ax: Axes | None = None) -> Axes:
+    """Draw the information of all pairs of variables as a heat map, with a colour bar in its unit.
 
     Up to 12 variables keep their order, and their values are written into the cells; more are clustered, so that those
-    that tell of one another stand together. Pairs without a value (NaN) are grey.
+    that tell of one another stand together. Pairs without a value (NaN) are grey. Transfers go from the rows to the
+    columns; where they were tested, those with a false discovery rate of at most 0.05 are outlined.
 
     Args:
-        matrix: the informations, as `isentrope.measures.mutual_information_matrix` gives them; the diagonal is not drawn.
+        matrix: the informations, as `isentrope.measures.mutual_information_matrix` gives them, or the transfers of
+            `isentrope.measures.transfer_entropy_matrix`; the diagonal is not drawn.
         ax: where to draw; the current axes by default.
 
     Returns:
@@ -61,7 +68,7 @@ def plot_information(matrix: InformationMatrix, ax: Axes | None = None) -> Axes:
     ax = plt.gca() if ax is None else ax
     shown, order = _shown(matrix)
     labels = [_short(matrix.labels[i]) for i in order]
-    end = _end(shown, np.asarray(matrix.stderr)[np.ix_(order, order)])
+    end = _end(shown, np.asarray(matrix.stderr)[np.ix_(order, order)], directed=_is_directed(matrix))
     colors = LinearSegmentedColormap.from_list("information", _SCALE).with_extremes(bad=_UNKNOWN)
     image = ax.imshow(np.ma.masked_invalid(shown), cmap=colors, vmin=0, vmax=end)
     places = np.arange(len(order))
@@ -78,16 +85,23 @@ def plot_information(matrix: InformationMatrix, ax: Axes | None = None) -> Axes:
     for row, column in zip(*np.nonzero(_written(shown, end)), strict=True):
         value = shown[row, column]
         color = "white" if value > 0.45 * end else "black"
-        ax.text(column, row, f"{value:.2g}", ha="center", va="center", fontsize=min(8, size), color=color)
+        ax.text(column, row, _number(value, end), ha="center", va="center", fontsize=min(8, size), color=color)
+    for row, column in _outlined(matrix, order):
+        ax.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, fill=False, edgecolor=_OUTLINE, linewidth=0.8))
+    if _is_directed(matrix):
+        ax.set_ylabel("from")
+        ax.set_xlabel("to")
     figure = ax.get_figure(root=True)
     assert figure is not None
     bar = figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03, extend="max" if np.nanmax(shown) > end else "neither")
-    bar.set_label(f"mutual information ({matrix.unit})")
+    bar.set_label(f"{_quantity(matrix)} ({matrix.unit})")
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     return ax
 
 
-def write_information(matrix: InformationMatrix, path: str | os.PathLike[str], *, title: str = "") -> Path:
+def write_information(
+    matrix: InformationMatrix | TransferEntropyMatrix, path: str | os.PathLike[str], *, title: str = ""
+) -> Path:
     """Write the heat map of `plot_information` to a file, whole or not at all.
 
     Args:
@@ -121,13 +135,30 @@ def write_information(matrix: InformationMatrix, path: str | os.PathLike[str], *
     side = 2.4 + max(0.14 if len(matrix.labels) > 40 else 0.3, 3.2 / len(matrix.labels)) * len(matrix.labels)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     ax = plot_information(matrix, figure.add_subplot())
-    ax.set_title(title, fontsize=10, parse_math=False)
+    ax.set_title(
+        "\n".join(line for line in (title, _OUTLINED if ax.patches else "") if line), fontsize=10, parse_math=False
+    )
     with replacing(path) as temporary:
         figure.savefig(temporary, format=suffix[1:], dpi=160)
     return path
 
 
-def _shown(matrix: InformationMatrix) -> tuple[Float[np.ndarray, "d d"], list[int]]:
+def _is_directed(matrix: InformationMatrix | TransferEntropyMatrix) -> bool:
+    return isinstance(matrix, TransferEntropyMatrix)
+
+
+def _quantity(matrix: InformationMatrix | TransferEntropyMatrix) -> str:
+    return "transfer entropy" if _is_directed(matrix) else "mutual information"
+
+
+def _outlined(matrix: InformationMatrix | TransferEntropyMatrix, order: list[int]) -> list[list[int]]:
+    """Rows and columns of the cells, in this order, whose transfer is unlikely to be chance."""
+    if not isinstance(matrix, TransferEntropyMatrix) or np.isnan(matrix.pvalues).sum() > len(matrix.labels):
+        return []
+    return np.argwhere(matrix.adjusted_pvalues()[np.ix_(order, order)] <= _LEVEL).tolist()
+
+
+def _shown(matrix: InformationMatrix | TransferEntropyMatrix) -> tuple[Float[np.ndarray, "d d"], list[int]]:
     """What is drawn, in which order: nothing below 0, and no diagonal."""
     values = np.array(matrix.values, dtype=float)
     if len(values) < 2:
@@ -144,15 +175,15 @@ def _clustered(values: Float[np.ndarray, "d d"]) -> list[int]:
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform
 
-    known = np.nan_to_num(values)
+    known = np.nan_to_num(np.fmax(values, values.T))
     distance = known.max() - known
     np.fill_diagonal(distance, 0.0)
     return leaves_list(linkage(squareform(distance), "average", optimal_ordering=True)).tolist()
 
 
-def _end(shown: np.ndarray, stderr: np.ndarray) -> float:
+def _end(shown: np.ndarray, stderr: np.ndarray, *, directed: bool) -> float:
     """Where the scale ends: the largest value, or the largest of the others where a few are far beyond them."""
-    i, j = np.triu_indices(len(shown), 1)
+    i, j = np.nonzero(~np.eye(len(shown), dtype=bool)) if directed else np.triu_indices(len(shown), 1)
     order = np.argsort(-np.nan_to_num(shown[i, j]))
     values, errors = np.nan_to_num(shown[i, j][order]), np.nan_to_num(stderr[i, j][order])
     for leaders in range(1, min(len(values), 1 + max(1, len(values) // _BEYOND_SHARE))):
@@ -167,20 +198,27 @@ def _written(shown: np.ndarray, end: float) -> np.ndarray:
     return np.isfinite(shown) & ((len(shown) <= _MANY) | (shown > end))
 
 
+def _number(value: float, end: float) -> str:
+    """What is written into a cell; the table has what is next to nothing on this scale."""
+    return f"{value:.2g}" if value >= end / 100 else "0"
+
+
 def _short(label: str) -> str:
     return label if len(label) <= _LONGEST_LABEL else label[: _LONGEST_LABEL - 1] + "…"
 
 
-def _page(matrix: InformationMatrix, title: str) -> str:
+def _page(matrix: InformationMatrix | TransferEntropyMatrix, title: str) -> str:
     shown, order = _shown(matrix)
     # A repeated label would be one place on Plotly's axis, so places are numbers and labels their ticks.
     places, labels = list(range(len(order))), [matrix.labels[i] for i in order]
     stderr = np.asarray(matrix.stderr)[np.ix_(order, order)]
-    end = _end(shown, stderr)
+    directed, quantity = _is_directed(matrix), _quantity(matrix)
+    end = _end(shown, stderr, directed=directed)
+    outlined = _outlined(matrix, order)
     values = np.asarray(matrix.values)[np.ix_(order, order)]
     told = [
         [
-            f"{escape(labels[i])} and {escape(labels[j])}<br>{_told(values[i, j], stderr[i, j], matrix.unit)}"
+            f"{escape(labels[i])} {'to' if directed else 'and'} {escape(labels[j])}<br>{_told(values[i, j], stderr[i, j], matrix.unit)}"
             if i != j
             else ""
             for j in places
@@ -202,7 +240,8 @@ def _page(matrix: InformationMatrix, title: str) -> str:
         "x": places,
         "y": places,
         "text": [
-            [f"{v:.2g}" if w else "" for v, w in zip(*row, strict=True)] for row in zip(shown, written, strict=True)
+            [_number(v, end) if w else "" for v, w in zip(*row, strict=True)]
+            for row in zip(shown, written, strict=True)
         ],
         "texttemplate": "%{text}",
         "customdata": told,
@@ -213,14 +252,28 @@ def _page(matrix: InformationMatrix, title: str) -> str:
         "zmax": end,
         "xgap": 1,
         "ygap": 1,
-        "colorbar": {"title": {"text": f"mutual information ({matrix.unit})", "side": "right"}, "outlinewidth": 0},
+        "colorbar": {"title": {"text": f"{quantity} ({matrix.unit})", "side": "right"}, "outlinewidth": 0},
     }
     side = max(420, 28 * len(places) + 200) if len(places) <= 40 else 14 * len(places) + 240
     layout = {
         "width": side + 120,
         "height": side,
-        "xaxis": {**axis, "tickangle": -90, "constrain": "domain"},
-        "yaxis": {**axis, "autorange": "reversed", "scaleanchor": "x", "constrain": "domain"},
+        "xaxis": {**axis, "tickangle": -90, "constrain": "domain", **({"title": {"text": "to"}} if directed else {})},
+        "yaxis": {
+            **axis,
+            "autorange": "reversed",
+            "scaleanchor": "x",
+            "constrain": "domain",
+            **({"title": {"text": "from"}} if directed else {}),
+        },
+        "shapes": [
+            {
+                "type": "rect",
+                **{"x0": column - 0.47, "x1": column + 0.47, "y0": row - 0.47, "y1": row + 0.47},
+                "line": {"color": _OUTLINE, "width": 1},
+            }
+            for row, column in outlined
+        ],
         "plot_bgcolor": _UNKNOWN,
         "paper_bgcolor": "#ffffff",
         # Room for the buttons above the colour bar.
@@ -234,20 +287,21 @@ def _page(matrix: InformationMatrix, title: str) -> str:
         "plotlyServerURL": "",
         "toImageButtonOptions": {"format": "svg", "filename": "isentrope"},
     }
+    link = f" {_OUTLINED}." if outlined else ""
     beyond = " A number in a cell lies beyond the scale." if len(places) > _MANY and np.nanmax(shown) > end else ""
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title) or "Mutual information"} · Isentrope</title>
+<title>{escape(title) or quantity.capitalize()} · Isentrope</title>
 <style>body {{ margin: 2rem; font-family: system-ui, sans-serif; }} h1 {{ font-size: 1.1rem; }}
 p {{ color: {MUTED}; font-size: 0.85rem; }}</style>
 </head>
 <body>
 <h1>{escape(title)}</h1>
-<div id="map" role="img" aria-label="Heat map of mutual information"></div>
-<p>Grey: no value. Values below 0, which estimates of no information have by chance, are drawn as 0.{beyond}</p>
+<div id="map" role="img" aria-label="Heat map of {quantity}"></div>
+<p>Grey: no value. Values below 0, which estimates of no information have by chance, are drawn as 0.{link}{beyond}</p>
 <script>{_plotly()}</script>
 <script>Plotly.newPlot("map", [{_json(trace)}], {_json(layout)}, {_json(config)});</script>
 </body>

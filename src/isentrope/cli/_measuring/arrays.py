@@ -19,6 +19,7 @@ from isentrope.cli._measuring.columns import Column, measure_column, methods_of,
 from isentrope.cli._measuring.exchange import Asked, Found
 from isentrope.cli._measuring.pairs import measure_pairs
 from isentrope.cli._measuring.series import measure_series
+from isentrope.cli._measuring.transfers import measure_transfers
 
 # Series that the samples of an array may be split into by --axis.
 _MANY_SLICES = 1000
@@ -151,12 +152,13 @@ def _measure_together(holds: str, arrays: dict[str, np.ndarray], asked: Asked) -
         labels[name] = list(found)
         columns |= found
     lengths = {label: len(column.values) + column.missing for label, column in columns.items()}
-    if asked.pairs and len(set(lengths.values())) > 1:
+    if (asked.pairs or asked.transfer) and len(set(lengths.values())) > 1:
         (first, n), (other, m) = next((a, b) for a, b in pairwise(lengths.items()) if a[1] != b[1])
-        raise ValueError(f"--pairs takes columns of one length (got {n:,} in {first!r} and {m:,} in {other!r})")
+        option = "--pairs" if asked.pairs else "--transfer"
+        raise ValueError(f"{option} takes columns of one length (got {n:,} in {first!r} and {m:,} in {other!r})")
     for label, column in columns.items():
         refuse_missing({label: column}, lengths[label], asked)
-    measure = measure_pairs if asked.pairs else measure_series
+    measure = measure_pairs if asked.pairs else measure_transfers if asked.transfer else measure_series
     return measure(holds, columns, max(lengths.values()), _asked_of_columns(labels, asked))
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from isentrope.measures import InformationMatrix
+from isentrope.measures import InformationMatrix, TransferEntropyMatrix
 from isentrope.measures.estimate import unit_of
 
 
@@ -27,6 +27,9 @@ class Asked:
     shuffles: int = 0
     most_rows: int = 0
     lag: int | None = None
+    transfer: bool = False
+    neighbours: bool = False
+    history: int = 1
 
     @property
     def nats(self) -> float:
@@ -67,14 +70,14 @@ class Found:
     """What a file holds: a sentence, rows of named values, and remarks.
 
     A heading that ends in a star is an entropy and gets the unit; its star is not shown. The first ``keys`` values of a
-    row name it. Of pairs there is also the matrix, to be drawn.
+    row name it. Of pairs and of transfers there is also the matrix, to be drawn.
     """
 
     holds: str
     rows: list[dict[str, Any]]
     notes: list[str] = field(default_factory=list)
     keys: int = 1
-    matrix: InformationMatrix | None = None
+    matrix: InformationMatrix | TransferEntropyMatrix | None = None
 
     def first(self, most: int) -> "Found":
         """The same with no more than so many rows."""

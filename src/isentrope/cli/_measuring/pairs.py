@@ -26,7 +26,7 @@ _MANY_CODES = 1 << 22
 # With fewer rows there are hardly neighbours.
 _FEWEST = 10
 # So many shuffles that reach the value settle that it is not unusual.
-_SETTLED = 10
+SETTLED = 10
 
 _METHODS = {
     "discrete, discrete": "from entropies",
@@ -56,12 +56,7 @@ class Variable:
 
 def measure_pairs(holds: str, columns: dict[str, Column], rows: int, asked: Asked) -> Found:
     """A row for each pair of columns, and the matrix of all of them."""
-    variables, notes = [], []
-    for name, column in columns.items():
-        if not len(column.values) or pa.types.is_nested(column.values.type):
-            notes.append(f"{name}: left out, {'all values are missing' if column.missing else 'values are nested'}")
-        else:
-            variables.append(_variable(name, column, rows, asked))
+    variables, notes = variables_of(columns, rows, asked)
     if len(variables) < 2:
         raise ValueError(f"--pairs takes at least 2 columns (got {len(variables)})")
     drawn = np.sort(np.random.default_rng(0).permutation(rows)[: asked.most_rows]) if rows > asked.most_rows else None
@@ -74,6 +69,17 @@ def measure_pairs(holds: str, columns: dict[str, Column], rows: int, asked: Aske
     # Those without a value come last.
     found.sort(key=lambda row: -row["information*"] if row["information*"] is not None else np.inf)
     return Found(holds, found, _remarks(found, drawn, rows, asked) + notes, keys=2, matrix=matrix)
+
+
+def variables_of(columns: dict[str, Column], rows: int, asked: Asked) -> tuple[list[Variable], list[str]]:
+    """The columns that estimators can take, and a remark on each that they cannot."""
+    variables, notes = [], []
+    for name, column in columns.items():
+        if not len(column.values) or pa.types.is_nested(column.values.type):
+            notes.append(f"{name}: left out, {'all values are missing' if column.missing else 'values are nested'}")
+        else:
+            variables.append(_variable(name, column, rows, asked))
+    return variables, notes
 
 
 def _variable(name: str, column: Column, rows: int, asked: Asked) -> Variable:
@@ -148,7 +154,7 @@ def _information(
 def _pvalue(estimate: Estimate, shuffles: int) -> float:
     if estimate.shuffled is None:
         return 1.0
-    return estimate.test(shuffles, rng=0, n_jobs=-1, stop_after=_SETTLED).pvalue
+    return estimate.test(shuffles, rng=0, n_jobs=-1, stop_after=SETTLED).pvalue
 
 
 def _add_false_discovery_rates(found: list[dict[str, Any]]) -> None:

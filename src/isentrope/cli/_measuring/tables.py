@@ -11,6 +11,7 @@ from isentrope.cli._measuring.exchange import Asked, Found
 from isentrope.cli._measuring.pairs import measure_pairs
 from isentrope.cli._measuring.rendering import progress
 from isentrope.cli._measuring.series import measure_series
+from isentrope.cli._measuring.transfers import measure_transfers
 
 _OF_ARRAYS = ("--axis", "--probabilities", "--samples")
 
@@ -68,6 +69,8 @@ def _measure_table(path: Path, table: pa.Table, names: list[str], kind: str, ask
     holds = f"{kind} table, {table.num_rows:,} rows and {len(names):,} columns"
     if asked.pairs:
         return measure_pairs(holds, columns, table.num_rows, asked)
+    if asked.transfer:
+        return measure_transfers(holds, columns, table.num_rows, asked)
     if asked.series:
         return measure_series(holds, columns, table.num_rows, asked)
     with progress(table.num_rows * len(columns) > 10_000_000) as bar:
