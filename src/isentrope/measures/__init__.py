@@ -74,6 +74,7 @@ from isentrope.measures.gaussian_information import (
 from isentrope.measures.gibbs import MaximumEntropy, gibbs_distribution
 from isentrope.measures.higher_order import HigherOrderInformation, higher_order_information
 from isentrope.measures.higher_order_files import write_higher_order_information
+from isentrope.measures.higher_order_search import strongest_n_plets
 from isentrope.measures.information_lattice import (
     common_variable,
     complementary_variable,
@@ -284,6 +285,7 @@ __all__ = [
     "slope_entropy",
     "spectral_entropy",
     "stable_rank",
+    "strongest_n_plets",
     "structural_entropy",
     "svd_entropy",
     "synergy_bounds",
