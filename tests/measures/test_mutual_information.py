@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 from scipy.special import digamma, ndtr
 
+from isentrope.measures._entropy_sums import exchange_first
 from isentrope.measures._parts import parts
+from isentrope.measures._spaces import columns_of, space_of
 from isentrope.measures.discrete_information import discrete_mutual_information
 from isentrope.measures.mutual_information import conditional_mutual_information, mutual_information
 from isentrope.measures.transfer import transfer_entropy
@@ -424,6 +426,45 @@ def test_the_conditional_test_keeps_the_condition():
     x, y = z + 0.3 * a, z + 0.3 * b
     assert conditional_mutual_information(x, y, z).test(39, rng=0).pvalue > 0.05
     assert conditional_mutual_information(x, y + a, z).test(39, rng=0).pvalue == 1 / 40
+
+
+def test_the_conditional_test_shuffles_among_samples_of_the_same_symbol():
+    # Where all of them were given the value of one sample, every shuffle had exactly 0 and p was the least there is.
+    rng = np.random.default_rng(37)
+    z = rng.integers(0, 3, 300)
+    x, y = z + rng.normal(size=(2, 300))
+    labels = np.array(["a", "b", "c"])[z]
+    result = conditional_mutual_information(x, y, labels).test(39, rng=0)
+    assert result.pvalue > 0.05
+    assert result.null_std > 0.01
+    assert conditional_mutual_information(x, y + x, labels).test(39, rng=0).pvalue == 1 / 40
+    moved = exchange_first(
+        rng,
+        [
+            np.stack([z, x], axis=1),
+            y,
+            space_of("", "z", columns_of("", "z", labels), standardize=True, euclidean=False),
+        ],
+    )
+    assert (moved[0][:, 0] == z).all()
+    assert sorted(moved[0][:, 1]) == sorted(x)
+    assert (moved[0][:, 1] != x).sum() > 200
+
+
+@pytest.mark.parametrize("euclidean", [False, True])
+def test_many_small_sheets_are_searched_as_one(euclidean, monkeypatch):
+    rng = np.random.default_rng(38)
+    y = rng.integers(0, 40, 300).astype(str)
+    x, w = rng.normal(size=(2, 300, 2))
+    metric = "euclidean" if euclidean else "max"
+    for grid in (3, 0):
+        x, w = np.round(x, grid), np.round(w, grid)
+        at_once = mutual_information(x, y, metric=metric), conditional_mutual_information(x, w, y, metric=metric)
+        with monkeypatch.context() as context:
+            context.setattr("isentrope.measures._spaces._FEW_ON_A_SHEET", 0)
+            one_by_one = mutual_information(x, y, metric=metric), conditional_mutual_information(x, w, y, metric=metric)
+        for first, second in zip(at_once, one_by_one, strict=True):
+            assert (first.value, first.stderr) == pytest.approx((second.value, second.stderr), abs=1e-12)
 
 
 def test_the_interval_holds_its_estimate_unlike_npeets_and_infomeasures():

@@ -351,7 +351,10 @@ def _shifted(variable: Any, window: int, generator: np.random.Generator) -> Any:
 
 
 def exchange_first(generator: np.random.Generator, data: list[Any], *, among: int = 5) -> list[Any]:
-    """Each sample of the first variable replaced by that of one with nearly the same third (Runge's local permutation)."""
+    """Each sample of the first variable replaced by that of one with nearly the same third (Runge's local permutation).
+
+    Where the third is of symbols alone, the first is shuffled among the samples of each.
+    """
     from isentrope.measures._neighbour_kernels import substitutes
 
     x, y, known = data
@@ -360,6 +363,10 @@ def exchange_first(generator: np.random.Generator, data: list[Any], *, among: in
     n = len(x)
     if known.constant:
         return shuffle_first(generator, data)
+    if known.symbols_alone:
+        from_rows = np.empty(n, np.int64)
+        from_rows[np.argsort(known.codes, kind="stable")] = np.lexsort((generator.random(n), known.codes))
+        return [x[from_rows], y, data[2]]
     _, available, neighbours = known.nearest(min(among, n - 1), 0, 1)
     keys = generator.random(neighbours.shape)
     return [x[substitutes(neighbours, available, keys, generator.permutation(n))], y, data[2]]

@@ -16,6 +16,8 @@ from isentrope.measures._parts import apart
 from isentrope.measures._symbols import encode, join, relabel
 from isentrope.measures.neighbours import NeighbourSearch
 
+# With fewer samples on a sheet than this, on average, one search of all is faster than one a sheet.
+_FEW_ON_A_SHEET = 100
 # Integers with at most this many values are symbols; with more, measurements, where they outnumber the root of n too.
 _FEW_SYMBOLS = 10
 
@@ -83,6 +85,15 @@ class Space:
         edges = np.flatnonzero(np.diff(self.codes[order])) + 1
         return [(rows, self._search(self.points[rows])) for rows in np.split(order, edges)]
 
+    @cached_property
+    def _stacked(self) -> NeighbourSearch | None:
+        """One search of many small sheets, with a further coordinate in which they are too far apart to be neighbours."""
+        if self.codes is None or self.symbols_alone or len(self) >= _FEW_ON_A_SHEET * (int(self.codes.max()) + 1):
+            return None
+        height = (1 + self.points.shape[1]) * (float(np.ptp(self.points)) or 1.0) * self.codes
+        points = np.concatenate([self.points, height[:, None]], axis=1)
+        return NeighbourSearch(points, blocks=[*(w for w in self.blocks if w), 1], euclidean=self.euclidean)
+
     def _search(self, points: np.ndarray) -> NeighbourSearch | None:
         if points.shape[1] == 0:
             return None
@@ -97,6 +108,11 @@ class Space:
 
     def nearest(self, k: int, window: int, n_jobs: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Distance to the k-th neighbour (to the last there is on a smaller sheet), that k, and the neighbours."""
+        if self._stacked is not None:
+            available = np.minimum(k, self.sheet_sizes - 1)
+            distances, neighbours = self._stacked.nearest(min(k, len(self) - 1), n_jobs=n_jobs)
+            radius = np.where(available > 0, distances[np.arange(len(self)), available - 1], 0.0)
+            return radius, available, neighbours
         radius, available = np.zeros(len(self)), np.empty(len(self), np.int64)
         neighbours = np.zeros((len(self), k), np.int64)
         for rows, search in self.sheets:
@@ -116,10 +132,14 @@ class Space:
             search = self.sheets[0][1]
             assert search is not None
             return search.count(radii, window=window, n_jobs=n_jobs)
+        if self.symbols_alone:
+            return np.where(radii >= 0, self.sheet_sizes - 1, 0)
+        if self._stacked is not None:
+            return self._stacked.count(radii, n_jobs=n_jobs)
         counts = np.empty(len(self), np.int64)
         for rows, search in self.sheets:
-            near = np.where(radii[rows] >= 0, len(rows) - 1, 0) if search is None else search.count(radii[rows])
-            counts[rows] = near
+            assert search is not None
+            counts[rows] = search.count(radii[rows], n_jobs=n_jobs)
         return counts
 
 
