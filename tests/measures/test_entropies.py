@@ -404,6 +404,17 @@ torch.testing.assert_close(compiled(logits), entropy(logits=logits))
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
+def test_torch_maps_over_it():
+    logits = torch.randn(4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    u = torch.log_softmax(logits, -1) + entropy(logits=logits)[:, None]
+    torch.testing.assert_close(torch.func.vmap(lambda z: entropy(logits=z))(logits), entropy(logits=logits))
+    # A gradient for each sample, and a matrix of second derivatives, are maps over differentiation.
+    gradients = torch.func.vmap(torch.func.grad(lambda z: entropy(logits=z)))(logits)
+    torch.testing.assert_close(gradients, -torch.softmax(logits, -1) * u)
+    curvature = torch.func.hessian(lambda z: entropy(logits=z))(logits[0])
+    torch.testing.assert_close(curvature, torch.autograd.functional.hessian(lambda z: entropy(logits=z), logits[0]))
+
+
 def test_importing_measures_imports_no_framework():
     code = "import sys, isentrope.measures; print(sorted({'torch', 'jax', 'matplotlib'} & set(sys.modules)))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

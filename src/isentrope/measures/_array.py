@@ -203,12 +203,22 @@ def _booleans(first: Any, second: Any, xp: Any) -> tuple[bool, bool]:
 
 
 def _values_are_known(x: Any) -> bool:
-    """Whether values may be looked at: not while torch.compile or jax.jit traces the program."""
+    """Whether values may be looked at: not while torch.compile, torch.func.vmap or JAX traces the program."""
     if is_torch_array(x):
-        return not sys.modules["torch"].compiler.is_compiling()
+        torch = sys.modules["torch"]
+        return not (torch.compiler.is_compiling() or _is_mapped(x, torch._C._functorch))
     if is_jax_array(x):
         return not isinstance(x, sys.modules["jax"].core.Tracer)
     return True
+
+
+def _is_mapped(x: Any, functorch: Any) -> bool:
+    """Whether torch.func.vmap maps over this tensor, within other transformations or not."""
+    while functorch.is_functorch_wrapped_tensor(x):
+        if functorch.is_batchedtensor(x):
+            return True
+        x = functorch.get_unwrapped(x)
+    return False
 
 
 def _tolerance(dtype: Any) -> float:
