@@ -49,6 +49,7 @@ from isentrope.measures.entropies import (
 )
 from isentrope.measures.entropy_bounded_encoder import entropy_bounded_encoder
 from isentrope.measures.estimate import Estimate, ShuffleTest
+from isentrope.measures.excess_entropy import excess_entropy
 from isentrope.measures.fractal import (
     Hjorth,
     detrended_fluctuation,
@@ -110,6 +111,7 @@ from isentrope.measures.ordinal import (
     permutation_entropy,
     weighted_permutation_entropy,
 )
+from isentrope.measures.ordinal_plane import permutation_complexity, reverse_permutation_entropy
 from isentrope.measures.partial_information import (
     PartialInformation,
     discrete_partial_information,
@@ -222,6 +224,7 @@ __all__ = [
     "entropy",
     "entropy_bounded_encoder",
     "entropy_rate",
+    "excess_entropy",
     "fluctuation_dispersion_entropy",
     "fuzzy_entropy",
     "gaussian_bhattacharyya_distance",
@@ -268,6 +271,7 @@ __all__ = [
     "partial_information",
     "participation_ratio",
     "path_ensemble",
+    "permutation_complexity",
     "permutation_entropy",
     "perplexity",
     "petrosian_dimension",
@@ -275,6 +279,7 @@ __all__ = [
     "reconstruction",
     "renyi_divergence",
     "renyi_entropy",
+    "reverse_permutation_entropy",
     "s_information",
     "sample_entropy",
     "semantic_information",
