@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import integrate
+from scipy import integrate, stats
 from scipy.special import digamma, gammaln, polygamma
 
 from isentrope.measures import discrete_entropy
-from isentrope.measures.counts import _tail, dirichlet_moments, estimate_entropy, profile_of
+from isentrope.measures.counts import METHODS, _tail, dirichlet_moments, estimate_entropy, profile_of
 
 counts_lists = st.lists(st.integers(1, 30), min_size=1, max_size=12)
 # The counts in the README of ndd, an independent NSB program.
@@ -281,6 +281,9 @@ def test_jackknife_leaves_out_each_sample(counts, method):
         ([500, 250, 125, 125], 4, "miller_madow"),
         ([5, 3, 1, 1, 1], None, "chao_wang_jost"),
         ([5, 3, 1, 1, 1], 8, "chao_wang_jost"),
+        ([5, 3, 1, 1, 1], 11, "chao_wang_jost"),
+        ([50, 49, 1], None, "miller_madow"),
+        ([49, 49, 1, 1], None, "chao_wang_jost"),
         ([5, 3, 1, 1, 1], 12, "nsb"),
     ],
 )
@@ -321,3 +324,40 @@ def test_least_biased_estimators_at_one_sample_a_value(law):
         assert narrow * errors.std() < stderr < 2 * errors.std()
     plugin = np.mean([discrete_entropy(counts=draw, method="plugin").value for draw in draws]) - truth
     assert plugin < -0.1
+
+
+def test_pseudocounts_meet_where_they_are_equal():
+    # Four samples of two possible values: minimax takes sqrt(4)/2 = 1, as Laplace does, and Perks 1/2, as Jeffreys does.
+    for name, other in (("minimax", "laplace"), ("perks", "jeffreys")):
+        one, two = (discrete_entropy(counts=[3, 1], method=method, alphabet_size=2) for method in (name, other))
+        assert (one.value, one.stderr) == (two.value, two.stderr)
+
+
+def test_quadratic_extrapolation_of_large_counts_averages_over_all_hypergeometric_counts():
+    counts = np.array([6000, 900, 70, 1])
+    n = counts.sum()
+
+    def mean_plugin(m):
+        total = 0.0
+        for count in counts:
+            k = np.arange(1, min(count, m) + 1)
+            total += float(stats.hypergeom(n, count, m).pmf(k) @ (k / m * np.log(m / k)))
+        return total
+
+    lengths = np.array([n, n // 2, n // 4])
+    expected = np.polyfit(1 / lengths, [mean_plugin(m) for m in lengths], 2)[-1]
+    value = discrete_entropy(counts=counts, method="quadratic_extrapolation").value
+    assert value == pytest.approx(expected, abs=1e-8)
+
+
+def test_counts_may_be_larger_than_any_table():
+    estimate = discrete_entropy(counts=[10**12, 10**12, 2 * 10**12], base=2)
+    assert estimate.value == pytest.approx(1.5, abs=1e-9)
+    assert estimate.n == 4 * 10**12
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_single_value_has_no_entropy_where_no_other_is_possible(method):
+    for count in (1, 2, 7):
+        value = discrete_entropy(counts=[count], method=method, alphabet_size=1).value
+        assert (value, math.copysign(1, value)) == (0, 1)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isentrope.measures import block_entropy, conditional_block_entropy, differential_entropy, discrete_entropy
+from isentrope.measures.discrete import _batch_variance
 
 METHODS = (
     "plugin",
@@ -376,3 +377,33 @@ def test_recurring_values():
 def test_wrong_samples_are_explained(samples, error, message):
     with pytest.raises(error, match=message):
         differential_entropy(samples)
+
+
+def test_a_coverage_of_just_the_threshold_needs_no_remark():
+    assert discrete_entropy(counts=[19, 1]).note == ""
+    assert "coverage 0.94" in discrete_entropy(counts=[16, 1]).note
+
+
+def test_standard_error_of_a_balanced_sequence_is_of_second_order_alone():
+    # Each of the two contexts is followed by either symbol 100 times, so that no local value differs from ln 2; of the four
+    # blocks and two contexts (4 - 2)/(2 n^2) is left.
+    estimate = conditional_block_entropy("aabb" * 100 + "a", 1)
+    assert estimate.n == 400
+    assert estimate.stderr == pytest.approx(1 / 400)
+    assert estimate.value == pytest.approx(math.log(2) + 2 / 800)
+
+
+def test_variance_of_a_mean_from_few_batches_is_unbiased():
+    # Nine independent values make three batches: the mean's variance is 1/9.
+    draws = np.random.default_rng(11).normal(size=(6000, 9))
+    found = [_batch_variance(row) for row in draws]
+    assert np.mean(found) == pytest.approx(1 / 9, abs=4 * np.std(found) / math.sqrt(6000))
+    assert math.isnan(_batch_variance(np.arange(3.0)))
+
+
+@pytest.mark.parametrize("measure", [block_entropy, conditional_block_entropy])
+def test_every_number_of_a_block_entropy_is_in_its_unit(measure):
+    sequence = np.random.default_rng(12).integers(0, 3, size=200)
+    nats, bits = measure(sequence, 2), measure(sequence, 2, base=2)
+    for field in ("value", "stderr", "bias_correction"):
+        assert getattr(nats, field) == pytest.approx(getattr(bits, field) * math.log(2), rel=1e-12)

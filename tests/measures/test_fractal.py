@@ -111,3 +111,10 @@ def test_bad_arguments_are_named():
         detrended_fluctuation(np.ones(50))
     with pytest.raises(ValueError, match="straight line"):
         hjorth_parameters(np.arange(50))
+
+
+def test_window_lengths_of_detrended_fluctuation_reach_to_a_quarter_of_the_series():
+    walk = np.cumsum(np.random.default_rng(6).normal(size=400))
+    sizes = sorted({int(4 * 25 ** (i / 19) + 1e-9) for i in range(20)})
+    assert (sizes[0], sizes[-1]) == (4, 100)
+    assert detrended_fluctuation(walk) == pytest.approx(detrended_fluctuation(walk, sizes=sizes), rel=1e-12)

@@ -168,3 +168,21 @@ def test_bias_of_white_noise_is_what_the_documentation_says(order, share):
 def test_bubble_sort_swaps_no_equal_values():
     # Windows of two take 0, 1 and 0 swaps, both windows of three take 2.
     assert bubble_entropy([1, 1, 0, 0], order=2) == pytest.approx(math.log(5 / 9) / math.log(3))
+
+
+def test_amplitudes_may_be_those_of_the_values_or_of_the_steps_alone():
+    series = np.random.default_rng(6).normal(size=200).round(1)
+    for level, weight in ((1, lambda w: np.mean(np.abs(w))), (0, lambda w: np.mean(np.abs(np.diff(w))))):
+        expected = slow_entropy(series, 3, 1, weight)
+        assert amplitude_aware_permutation_entropy(series, level=level) == pytest.approx(expected, abs=1e-12)
+    for level in (-0.1, 1.1, math.nan):
+        with pytest.raises(ValueError, match="level must lie between 0 and 1"):
+            amplitude_aware_permutation_entropy(series, level=level)
+
+
+def test_bubble_entropy_compares_two_orders_and_needs_windows_of_both():
+    with pytest.raises(ValueError, match="at least 5 samples for these settings, got 4"):
+        bubble_entropy(np.arange(4), order=2, delay=2)
+    # Windows of two are whole, none of three is.
+    gaps = np.tile([1.0, 3.0, math.nan], 20)
+    assert math.isnan(bubble_entropy(gaps, order=2, nan_policy="omit"))

@@ -61,3 +61,10 @@ def test_gradient_of_the_spectral_entropy_is_that_of_any_unit():
         gradients.append(series.grad * scale)
     assert bool(gradients[0].any())
     torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize("measure", [spectral_entropy, svd_entropy, weighted_permutation_entropy, welch_entropy])
+def test_numbers_below_the_normal_range(measure):
+    # Whole numbers of 2^-1060 are exact; the power of two that would bring them to 1 is beyond the range.
+    whole = np.round(1000 * NOISE)
+    assert float(measure(np.ldexp(whole, -1060))) == pytest.approx(float(measure(whole)), rel=1e-12)

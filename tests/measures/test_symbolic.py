@@ -127,3 +127,22 @@ def test_a_value_at_the_mean_belongs_to_the_lower_of_two_classes():
     assert dispersion_entropy([-1, 0, -1, 0, 1, 1], order=2, classes=2) == pytest.approx(
         entropy_of([(1, 1), (1, 1), (1, 1), (1, 2), (2, 2)])
     )
+
+
+def test_a_value_further_out_than_the_normal_law_reaches_is_in_the_last_class():
+    # The outlier is 44 deviations below the mean, where the normal distribution function is 0 in floats; the rest are
+    # just above the mean, in the second of two classes.
+    series = np.zeros(2000)
+    series[1000] = -1.0
+    assert dispersion_entropy(series, order=1, classes=2) == pytest.approx(entropy_of([2] * 1999 + [1]))
+
+
+@pytest.mark.parametrize("angles", [(45.0, 45.0), (-1.0, 45.0), (5.0, 90.0)])
+def test_angles_grow_and_stay_below_the_vertical(angles):
+    with pytest.raises(ValueError, match="angles must be two growing numbers"):
+        slope_entropy(np.arange(9), angles=angles)
+
+
+def test_slopes_at_zero_degrees_leave_only_the_level_out():
+    # Level, up by little, up by much: with a first angle of 0 all three differ.
+    assert slope_entropy([0, 0, 0.01, 3.0], angles=(0.0, 45.0)) == pytest.approx(math.log(3))

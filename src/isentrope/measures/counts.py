@@ -154,7 +154,8 @@ def _tail(rare: float, n: int) -> float:
 def _plugin_of_smoothed(profile: Profile, p: np.ndarray, unseen: float, alphabet_size: int) -> float:
     """Entropy where a value seen m times has probability p(m), and each of the others ``unseen``."""
     rest = (alphabet_size - profile.distinct) * unseen * log(unseen) if unseen > 0 else 0.0
-    return -float(profile.number @ (p * np.log(p))) - rest
+    # Taken from 0, a certain value has entropy 0 and not -0.
+    return 0.0 - float(profile.number @ (p * np.log(p))) - rest
 
 
 def _james_stein(profile: Profile, alphabet_size: int) -> float:
@@ -162,8 +163,8 @@ def _james_stein(profile: Profile, alphabet_size: int) -> float:
     p, target = sizes / n, 1 / alphabet_size
     squares = float(number @ p**2)
     distance = (n - 1) * (float(number @ (target - p) ** 2) + (alphabet_size - distinct) * target**2)
-    # To one part in 10^12 of the squares, p is the target and any weight gives the same.
-    weight = min(1.0, (1 - squares) / distance) if distance > 1e-12 * n * squares else 1.0
+    # Where p is the target any weight gives the same.
+    weight = min(1.0, (1 - squares) / distance) if distance > 0 else 1.0
     return _plugin_of_smoothed(profile, weight * target + (1 - weight) * p, weight * target, alphabet_size)
 
 
@@ -252,7 +253,7 @@ def _mean_plugin_of_subsamples(profile: Profile, m: int) -> float:
 
 def _quadratic_extrapolation(profile: Profile, alphabet_size: int | None = None) -> float:
     n = profile.n
-    if n < 4 or profile.distinct == 1:
+    if n < 4:
         return plugin(profile)
     lengths = np.array([n, n // 2, n // 4])
     entropies = [plugin(profile), *(_mean_plugin_of_subsamples(profile, int(m)) for m in lengths[1:])]
