@@ -274,7 +274,7 @@ def test_bad_input_is_refused():
         complementary_variable([0, 0, 1], [0, 1, 1])
     with pytest.raises(ValueError, match="components are empty"):
         reconstruction([0, 1], [])
-    with pytest.raises(ValueError, match="y labels 2 outcomes, x 3"):
+    with pytest.raises(ValueError, match="x has 3, y has 2"):
         shannon_distance([0, 1, 2], [0, 1])
     with pytest.raises(ValueError, match="probabilities in p must sum to 1"):
         rajski_distance([0, 1], [0, 1], p=[0.5, 0.6])

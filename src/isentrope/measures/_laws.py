@@ -10,6 +10,8 @@ from isentrope.measures._frames import values_of
 
 # How far the sum of rounded probabilities may be from 1.
 _TOLERANCE = 1e-6
+# The squares of larger numbers, in covariances, leave the range of float64.
+_LARGEST = 1e150
 _AXES = {1: "one axis", 2: "two axes"}
 
 
@@ -25,10 +27,12 @@ def numbers(where: str, argument: str, values: Any, *, infinite: bool = False) -
     if not real:
         raise TypeError(f"{where}: {argument} must hold real numbers (got dtype {array.dtype})")
     array = array.astype(np.float64)
-    wrong = np.isnan(array) if infinite else ~np.isfinite(array)
-    if wrong.any():
-        index = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise ValueError(f"{where}: {argument} must be finite (got {array[index]}{_place(index)})")
+    fine = (np.abs(array) <= _LARGEST) | (infinite & np.isinf(array))
+    if not fine.all():
+        index = tuple(int(i) for i in np.argwhere(~fine)[0])
+        raise ValueError(
+            f"{where}: {argument} must be finite, at most 1e150 in size (got {array[index]}{_place(index)})"
+        )
     return array
 
 
@@ -54,9 +58,10 @@ def law_of(where: str, argument: str, values: Any, axes: int = 1) -> np.ndarray:
     p = weights(where, argument, values)
     if p.ndim != axes or p.size == 0:
         raise ValueError(f"{where}: {argument} must be probabilities with {_AXES[axes]} (got shape {p.shape})")
-    if abs(p.sum() - 1) > _TOLERANCE:
-        raise ValueError(f"{where}: probabilities in {argument} must sum to 1 (got {p.sum():.6g})")
-    p = p / p.sum()
+    total = float(p.sum())
+    if abs(total - 1) > _TOLERANCE:
+        raise ValueError(f"{where}: probabilities in {argument} must sum to 1 (got {total:.6g})")
+    p = p / total
     return p / p.sum()
 
 

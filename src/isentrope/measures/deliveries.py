@@ -22,6 +22,9 @@ from scipy.special import betaln, gammaln
 from isentrope.measures._laws import number, numbers
 from isentrope.measures.estimate import unit_of
 
+# Beyond it float64 does not know all whole numbers.
+_LARGEST = 2.0**53
+
 
 @dataclass(frozen=True)
 class ConsolidatedEntropy:
@@ -155,6 +158,6 @@ def consolidated_entropy(
 
 def _counts(where: str, argument: str, values: Any) -> np.ndarray:
     counts = numbers(where, argument, values)
-    if (counts < 0).any() or (counts != np.floor(counts)).any():
-        raise ValueError(f"{where}: {argument} must be whole numbers of at least 0")
+    if (counts < 0).any() or (counts != np.floor(counts)).any() or (counts > _LARGEST).any():
+        raise ValueError(f"{where}: {argument} must be whole numbers of at least 0 and at most {_LARGEST:.0f}")
     return counts

@@ -486,6 +486,8 @@ def _variable(where: str, argument: str, data: Any) -> np.ndarray:
     elif isinstance(data, tuple) and data and all(isinstance(c, list) or getattr(c, "ndim", 0) == 1 for c in data):
         columns = list(data)
     elif isinstance(data, list) and data and all(isinstance(row, list) for row in data):
+        if len(set(map(len, data))) > 1:
+            raise ValueError(f"{where}: rows of {argument} must have one length")
         columns = list(zip(*data, strict=True))
     elif getattr(data, "ndim", 1) == 2:
         columns = list(values_of(data).T)

@@ -235,10 +235,12 @@ def unit_of(base: float | None, where: str) -> tuple[float, str]:
         >>> unit_of(None, "entropy"), unit_of(2, "entropy")[1], unit_of(10, "entropy")[1]
         ((1.0, 'nat'), 'bit', 'hartley')
     """
-    if base is None or base == math.e:
+    if base is None:
         return 1.0, "nat"
     if not isinstance(base, Real) or not (0 < base < math.inf) or base == 1:
         raise ValueError(f"{where}: base must be positive and different from 1 (got {base!r}); None means nats")
+    if base == math.e:
+        return 1.0, "nat"
     return math.log(base), "bit" if base == 2 else "hartley" if base == 10 else f"log {base:g}"
 
 

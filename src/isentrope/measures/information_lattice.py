@@ -23,7 +23,8 @@ from jaxtyping import Int
 from scipy.special import entr
 
 from isentrope.measures._laws import law_of
-from isentrope.measures._symbols import encode, join, relabel
+from isentrope.measures._symbols import join, relabel
+from isentrope.measures.discrete_information import _named
 from isentrope.measures.estimate import unit_of
 
 # Outcomes less probable than this are impossible, so that what rounding leaves of a zero connects nothing.
@@ -172,11 +173,8 @@ def rajski_distance(x: Any, y: Any, *, p: npt.ArrayLike | Sequence[float] | None
 
 def _read(where: str, p: npt.ArrayLike | None, **variables: Any) -> tuple[list[np.ndarray], np.ndarray]:
     """Labels of each variable, and the law of the outcomes with impossible ones at 0."""
-    labels = [encode(values, f"{where}: {argument}") for argument, values in variables.items()]
+    labels = _named(where, **variables)
     n = len(labels[0])
-    for argument, found in zip(variables, labels, strict=True):
-        if len(found) != n:
-            raise ValueError(f"{where}: {argument} labels {len(found)} outcomes, x {n}; they must be the same outcomes")
     if p is None:
         return labels, np.full(n, 1 / n)
     probabilities = law_of(where, "p", p)

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from jaxtyping import Float
 
 from isentrope.measures._duals import contradiction, minimise, whitened
-from isentrope.measures.estimate import check_at_least, unit_of
+from isentrope.measures._laws import numbers
+from isentrope.measures.estimate import unit_of
 from isentrope.measures.gibbs import MaximumEntropy, _gibbs, _log_sum, _read, _row
 
 # Outcomes less probable than the most probable one by this factor may be such that cannot occur at all.
@@ -82,22 +83,7 @@ def maximum_entropy(
     if errors.min(initial=0) < 0:
         raise ValueError(f"{where}: stderr must not be negative (got {errors})")
     unit_of(base, where)
-    support = q > 0
-    found = _multipliers(f, target, errors, q, support)
-    # A feature whose mean is uncertain makes nothing impossible, as one that has its mean everywhere.
-    exact = np.where(errors > 0, target, f)
-    if found is None:
-        told = contradiction(exact[support], target)
-        if told:
-            raise ValueError(f"{where}: no distribution has these means: {told}")
-        raise ArithmeticError(f"{where}: the Newton method has not found the multipliers")
-    p = _gibbs(f, found, q, support).probabilities
-    face = p > _MAY_BE_ZERO * p.max()
-    # Other outcomes could take probability from these, unless these lie in a plane of fewer dimensions, a face.
-    if _dimensions(exact, target, face) < _dimensions(exact, target, support):
-        on_face = _multipliers(f, target, errors, q, face)
-        found, support = (found, support) if on_face is None else (on_face, face)
-    return _gibbs(f, found, q, support, base)
+    return _solve(where, f, target, errors, q, base)
 
 
 def nested_information(
@@ -145,14 +131,35 @@ def nested_information(
     f, q = _read(features, prior, where)
     target = _row(means, f, "means", where)
     nats, _ = unit_of(base, where)
-    sizes = [1] * f.shape[1] if levels is None else np.atleast_1d(np.asarray(levels)).tolist()
-    for size in sizes:
-        check_at_least(where, "levels", size, 1)
-    if sum(sizes) != f.shape[1]:
-        raise ValueError(f"{where}: levels must be positive and add up to the {f.shape[1]} features (got {sizes})")
-    ends = np.cumsum([0, *sizes])
-    entropies = [maximum_entropy(f[:, :end], target[:end], prior=q).entropy for end in ends]
+    sizes = [1] * f.shape[1] if levels is None else numbers(where, "levels", levels).ravel().tolist()
+    if any(size < 1 or size % 1 for size in sizes) or sum(sizes) != f.shape[1]:
+        raise ValueError(
+            f"{where}: levels must be whole, positive and add up to the {f.shape[1]} features (got {sizes})"
+        )
+    ends = np.cumsum([0, *sizes]).astype(int)
+    entropies = [_solve(where, f[:, :end], target[:end], np.zeros(end), q).entropy for end in ends]
     return np.maximum(-np.diff(entropies), 0) / nats
+
+
+def _solve(
+    where: str, f: np.ndarray, target: np.ndarray, errors: np.ndarray, q: np.ndarray, base: float | None = None
+) -> MaximumEntropy:
+    support = q > 0
+    found = _multipliers(f, target, errors, q, support)
+    # A feature whose mean is uncertain makes nothing impossible, as one that has its mean everywhere.
+    exact = np.where(errors > 0, target, f)
+    if found is None:
+        told = contradiction(exact[support], target)
+        if told:
+            raise ValueError(f"{where}: no distribution has these means: {told}")
+        raise ArithmeticError(f"{where}: the Newton method has not found the multipliers")
+    p = _gibbs(f, found, q, support).probabilities
+    face = p > _MAY_BE_ZERO * p.max()
+    # Other outcomes could take probability from these, unless these lie in a plane of fewer dimensions, a face.
+    if _dimensions(exact, target, face) < _dimensions(exact, target, support):
+        on_face = _multipliers(f, target, errors, q, face)
+        found, support = (found, support) if on_face is None else (on_face, face)
+    return _gibbs(f, found, q, support, base)
 
 
 def _multipliers(

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
 
+from isentrope.measures._frames import table_of
 from isentrope.measures._symbols import join, relabel
 from isentrope.measures.estimate import unit_of
 from isentrope.measures.information_lattice import _check_function, _entropy, _read
@@ -49,7 +50,11 @@ class Reconstruction:
 
 
 def reconstruction(
-    x: Any, components: Sequence[Any], *, p: npt.ArrayLike | Sequence[float] | None = None, base: float | None = None
+    x: Any,
+    components: Sequence[Any] | Any,
+    *,
+    p: npt.ArrayLike | Sequence[float] | None = None,
+    base: float | None = None,
 ) -> Reconstruction:
     r"""Whether a variable can be reconstructed from functions of it: the metric condition, and the exact answer.
 
@@ -60,7 +65,7 @@ def reconstruction(
 
     Args:
         x: label of each outcome.
-        components: labels of each of n functions of x.
+        components: labels of each of n functions of x, or a frame of them.
         p: probabilities of the outcomes; None where all are equally probable.
         base: base of the logarithm of ``missing``; None for nats, 2 for bits.
 
@@ -70,6 +75,7 @@ def reconstruction(
     Raises:
         ValueError: if there are no components, one is not a function of x, lengths differ, there are no outcomes, labels
             are missing, p is no law on the outcomes, or the base is no base.
+        TypeError: if components are no list, or labels are not hashable.
 
     References:
         Delsol, Rioul, Béguinot, Rabiet and Souloumiac, "An information theoretic condition for perfect reconstruction"
@@ -83,9 +89,12 @@ def reconstruction(
     """
     where = "reconstruction"
     nats, unit = unit_of(base, where)
-    if len(components) == 0:
+    table = table_of(where, "components", components)
+    if table is None and not isinstance(components, Sequence | np.ndarray):
+        raise TypeError(f"{where}: components must be a list of variables (got {type(components).__name__})")
+    named = {f"component {i}": labels for i, labels in enumerate(table.columns if table else components)}
+    if not named:
         raise ValueError(f"{where}: components are empty; at least one function of x is needed")
-    named = {f"component {i}": component for i, component in enumerate(components)}
     (x_labels, *labels), law = _read(where, p, x=x, **named)
     possible = law > 0
     law, values = law[possible], relabel(x_labels[possible])[0]
