@@ -125,7 +125,7 @@ def test_pairs_of_windows_across_a_gap_match():
     )
 
 
-@pytest.mark.parametrize("measure", [permutation_entropy, dispersion_entropy, sample_entropy, svd_entropy])
+@pytest.mark.parametrize("measure", [*ARRAYS, *PAIRS])
 def test_a_series_without_a_whole_window_has_no_result(measure):
     series = np.where(np.arange(100) % 2 == 0, math.nan, np.arange(100.0))
     assert math.isnan(measure(series, nan_policy="omit"))
@@ -227,3 +227,14 @@ def test_svd_entropy_has_a_gradient():
     tone = torch.sin(torch.pi / 4 * torch.arange(64, dtype=torch.float64)).requires_grad_()
     spectral_entropy(tone).backward()
     assert bool(torch.isfinite(tone.grad).all())
+
+
+def test_a_constant_with_gaps_is_a_constant():
+    constant = np.where(np.arange(100) % 10 == 3, math.nan, 0.1)
+    for measure in (permutation_entropy, dispersion_entropy, sample_entropy, approximate_entropy, fuzzy_entropy):
+        assert measure(constant, nan_policy="omit") == 0
+    with pytest.raises(ValueError, match="a constant series has no power"):
+        spectral_entropy(constant, segment=8, nan_policy="omit")
+    # Without a whole window nothing is known of it either.
+    sparse = np.where(np.arange(100) % 2 == 0, math.nan, 0.1)
+    assert math.isnan(fuzzy_entropy(sparse, nan_policy="omit"))

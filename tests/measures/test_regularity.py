@@ -216,3 +216,27 @@ def test_bad_arguments_are_named(measure):
             measure(np.arange(9), radius=0)
         with pytest.raises(ValueError, match="exponent must be a positive finite number, got 0"):
             measure(np.arange(9), exponent=0)
+
+
+def test_fuzzy_memberships_far_below_the_radius_still_count():
+    # One pair of windows, 9 apart in two values and 22 in three once means are gone: exp(-81) and exp(-484).
+    series = [0.0, 9.0, 0.0, 33.0]
+    two = np.array([[0, 9], [9, 0]]) - [[4.5], [4.5]]
+    three = np.array([[0, 9, 0], [9, 0, 33]]) - [[3], [14]]
+    distances = [float(np.abs(np.diff(w, axis=0)).max()) for w in (two, three)]
+    assert distances == [9, 22]
+    assert fuzzy_entropy(series, radius=1.0) == pytest.approx(484 - 81)
+    assert fuzzy_entropy(series, radius=1.0, exponent=1.0) == pytest.approx(22 - 9)
+
+
+def test_radii_and_orders_out_of_range_are_refused():
+    series = np.arange(20.0)
+    for measure in (sample_entropy, approximate_entropy, fuzzy_entropy):
+        for options in ({"tolerance": math.inf}, {"radius": math.inf}, {"tolerance": math.nan}, {"radius": -1.0}):
+            with pytest.raises(ValueError, match="must be a finite number of at least 0"):
+                measure(series, **options)
+    for options in ({"radius": 0.0}, {"tolerance": 0.0}):
+        with pytest.raises(ValueError, match="must be positive, as memberships divide by the radius"):
+            fuzzy_entropy(series, **options)
+    with pytest.raises(ValueError, match="order must be at least 2, got 1"):
+        fuzzy_entropy(series, order=1)

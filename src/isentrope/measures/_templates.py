@@ -29,14 +29,14 @@ def matches(windows: np.ndarray, radius: float) -> tuple[int, int]:
         close = _count_sorted(np.sort(windows[0]), radius)
     columns, strips = _sort_into_strips(windows, radius)
     counts = np.zeros((1, 1), np.int64)
-    totals = _count_pairs(columns, strips, radius, max(length - 1, 2) - 1, True, counts)
+    totals = _count_pairs(columns, strips, radius, length - 2, True, counts)
     return int(close if length == 2 else totals[0]), int(totals[-1])
 
 
 def neighbours(windows: np.ndarray, radius: float) -> np.ndarray:
     """For each window of ``[length, number]``, in no order, how many windows match it, itself included."""
     length, number = windows.shape
-    if length == 1:
+    if length == 1 or number == 0:
         return _count_each_sorted(np.sort(windows[0]), radius)
     columns, strips = _sort_into_strips(windows, radius)
     counts = np.zeros((1, number), np.int64)
@@ -121,8 +121,6 @@ def _count_pairs(columns, strips, radius, from_coordinate, each_pair_once, count
             low, high = bounds[run, 0], bounds[run, 1]
             while low < limit and mine - second[low] > radius:
                 low += 1
-            if high < low:
-                high = low
             while high < limit and second[high] - mine <= radius:
                 high += 1
             bounds[run, 0] = low
