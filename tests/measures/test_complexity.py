@@ -293,3 +293,27 @@ def test_bad_arguments_are_named():
         markov_entropy_rate([[1, 0], [0.4, 0.5]])
     with pytest.raises(ValueError, match="square matrix"):
         markov_entropy_rate([[1, 0]])
+
+
+def test_two_closed_classes_are_seen_through_rounding():
+    p, q = np.array([[0.3, 0.7], [0.9, 0.1]]), np.array([[0.2, 0.8], [0.6, 0.4]])
+    apart = np.block([[p, np.zeros((2, 2))], [np.zeros((2, 2)), q]])
+    with pytest.raises(ValueError, match="more than one stationary law"):
+        markov_entropy_rate(apart)
+    with pytest.raises(ValueError, match=r"row 0 sums to 0\.999"):
+        markov_entropy_rate([[0.499, 0.5], [0.5, 0.5]])
+
+
+def test_standard_errors_have_their_unit_and_certain_chains_no_minus():
+    coin = np.random.default_rng(12).integers(0, 2, size=500)
+    for method in ("context_tree", "match_length"):
+        nats, bits = (entropy_rate(coin, method=method, base=base) for base in (None, 2))
+        assert bits.stderr * math.log(2) == pytest.approx(nats.stderr)
+    assert math.copysign(1, markov_entropy_rate([[1.0]])) == 1
+
+
+def test_standard_error_of_match_lengths_is_about_the_spread():
+    # Rare symbols have a low rate r, and the error of 1/mean is r^2 times that of the mean.
+    rng = np.random.default_rng(13)
+    found = [entropy_rate(rng.random(2000) < 0.05, method="match_length") for _ in range(60)]
+    assert np.mean([e.stderr for e in found]) == pytest.approx(np.std([e.value for e in found], ddof=1), rel=0.4)

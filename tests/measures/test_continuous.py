@@ -143,11 +143,10 @@ def test_the_bias_of_spacings_is_that_of_the_literature(n, bias):
 
 
 @pytest.mark.parametrize("method", ["ebrahimi", "vasicek"])
-@pytest.mark.parametrize("n", [12, 500])
+@pytest.mark.parametrize("n", [12, 60, 500])
 def test_local_values_of_spacings_have_scipys_mean(method, n):
     samples = np.random.default_rng(7).exponential(size=n)
-    window = int(sqrt(n) + 0.5)
-    expected = stats.differential_entropy(samples, window_length=window, method=method)
+    expected = stats.differential_entropy(samples, method=method)  # of the same windows
     found = differential_entropy(samples, method=method, local=True)
     assert found == pytest.approx(expected, abs=1e-12)
     # Where the density is low, -ln f is high.
@@ -269,3 +268,26 @@ def test_columns_that_repeat_one_another_have_no_density(method):
     x = np.random.default_rng(14).normal(size=300)
     with pytest.raises(ValueError, match="linearly dependent"):
         differential_entropy(np.c_[x, 2 * x], method=method)
+
+
+def test_the_number_of_samples_and_columns_decides_the_method():
+    x = np.random.default_rng(20).normal(size=(11, 2))
+    assert differential_entropy(x[:, 0]).method == "ebrahimi"
+    assert differential_entropy(x[:10, 0]).method == "van_es"
+    assert differential_entropy(x).method == "knn"
+
+
+def test_the_kernel_estimate_does_not_depend_on_how_many_pairs_are_held(monkeypatch):
+    x = np.random.default_rng(21).normal(size=(50, 2))
+    whole = differential_entropy(x, method="kde", local=True)
+    monkeypatch.setattr("isentrope.measures.continuous._PAIRS", 350)  # seven rows at a time
+    np.testing.assert_allclose(differential_entropy(x, method="kde", local=True).local, whole.local, rtol=1e-12)
+
+
+def test_neighbours_need_one_sample_more_than_there_are_neighbours():
+    x = np.random.default_rng(22).normal(size=7)
+    found = differential_entropy(x, method="knn", k=6)
+    assert np.isfinite(found)
+    assert "lower bound" in found.note
+    with pytest.raises(ValueError, match=r"at least 8 samples are needed \(got 7\)"):
+        differential_entropy(x, method="knn", k=7)

@@ -344,3 +344,35 @@ def test_by_default_independent_variables_share_nothing_however_few_samples_ther
     found = [discrete_mutual_information(*rng.integers(0, 30, (2, n))) for _ in range(20)]
     assert {estimate.method for estimate in found} == {method}
     assert abs(np.mean(found)) < 4 * np.std(found, ddof=1) / np.sqrt(20) + 1e-3
+
+
+def test_what_is_known_already_informs_of_exactly_nothing():
+    # I(X;Y|X) = H(X) + H(X,Y) - H(X) - H(X,Y), which floats added in this order do not make 0.
+    for seed in range(20):
+        x, y = np.random.default_rng(seed).integers(0, 7, (2, 90))
+        for method in ("plugin", "miller_madow", "grassberger"):
+            assert discrete_conditional_mutual_information(x, y, x, method=method).value == 0
+
+
+def test_shuffled_data_are_corrected_as_the_estimate_is():
+    rng = np.random.default_rng(9)
+    x, y = rng.integers(0, 5, 200), rng.integers(0, 8, 200)
+    # The plug-in would give (5-1)(8-1)/(2 n) = 0.07 nat of nothing.
+    nats = discrete_mutual_information(x, y, method="panzeri_treves").test(99, rng=0)
+    assert abs(nats.null_mean) < 0.01
+    bits = discrete_mutual_information(x, y, method="panzeri_treves", base=2).test(99, rng=0)
+    assert bits.null_mean * math.log(2) == pytest.approx(nats.null_mean)
+    assert bits.pvalue == nats.pvalue
+
+
+def test_every_number_is_in_its_unit():
+    rng = np.random.default_rng(10)
+    x, y = rng.integers(0, 5, (2, 60))
+    nats, bits = (discrete_mutual_information(x, y, base=base, local=True) for base in (None, 2))
+    for field in ("value", "stderr", "bias_correction"):
+        assert getattr(nats, field) == pytest.approx(getattr(bits, field) * math.log(2), rel=1e-12)
+    np.testing.assert_allclose(nats.local, bits.local * math.log(2), rtol=1e-12)
+
+
+def test_twelve_variables_may_interact():
+    assert discrete_interaction_information(np.zeros((4, 12), int)) == 0

@@ -196,3 +196,9 @@ def test_a_generator_goes_on_and_a_seed_starts_anew():
     generator = np.random.default_rng(3)
     assert generator_of("f", generator) is generator
     assert generator_of("f", np.int64(3)).random() == generator_of("f", 3).random() == generator.random()
+
+
+def test_one_shuffle_has_no_spread():
+    result = Estimate(1.0, shuffled=lambda generator: 0.0).test(1)
+    assert math.isnan(result.null_std)
+    assert result.pvalue == 0.5

@@ -14,7 +14,9 @@ def variables(n, alphabet):
 
 
 # Blocks of one and of several variables, a constant, and a variable of more values than are packed.
-@pytest.mark.parametrize(("n", "alphabet"), [(400, (2, 3, 1, 5, 300)), (20_000, (8, 8, 2, 2, 2, 100)), (1, (1, 1))])
+@pytest.mark.parametrize(
+    ("n", "alphabet"), [(400, (2, 3, 1, 5, 256, 257)), (20_000, (8, 8, 2, 2, 2, 100)), (1, (1, 1))]
+)
 @pytest.mark.parametrize("method", ["miller_madow", "grassberger"])
 def test_entries_are_those_of_pairs(n, alphabet, method):
     columns = variables(n, alphabet)
@@ -134,3 +136,17 @@ def test_a_copy_is_known_without_end():
     found = mutual_information_matrix([x, 3 * x + 1], method="gaussian")
     assert found.values[0, 1] == np.inf
     assert np.isnan(found.stderr[0, 1])
+
+
+def test_correlations_take_four_samples():
+    x = np.random.default_rng(6).normal(size=(4, 2))
+    pair = mutual_information(x[:, 0], x[:, 1], method="gaussian")
+    assert mutual_information_matrix(x, method="gaussian").values[0, 1] == pytest.approx(pair.value)
+    with pytest.raises(ValueError, match=r"at least 4 samples \(got 3\)"):
+        mutual_information_matrix(x[:3], method="gaussian")
+
+
+def test_a_copy_up_to_rounding_is_known_without_end():
+    x = np.random.default_rng(7).normal(size=60)
+    found = mutual_information_matrix([x, x * (1 + 1e-9 * np.sign(x))], method="gaussian")
+    assert found.values[0, 1] == np.inf

@@ -300,3 +300,10 @@ def test_mutual_information_with_groups():
         diffusion_spectral_mutual_information(points, labels[:-1].tolist())
     with pytest.raises(ValueError, match="n_subsets must be an integer of at least 2"):
         diffusion_spectral_mutual_information(points, labels, n_subsets=1)
+
+
+def test_the_width_is_taken_from_points_all_over():
+    # The first half lies a thousand times as close together as the second: the median is between both, not in the first.
+    steps = np.concatenate([np.full(1200, 1e-3), np.full(1300, 1.0)])
+    points = np.cumsum(steps)[:, None]
+    assert neighbour_bandwidth(points, k=1) == pytest.approx(1.0)

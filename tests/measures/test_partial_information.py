@@ -130,3 +130,16 @@ def test_samples_have_standard_errors():
 def test_wrong_arguments_are_explained(arguments, message):
     with pytest.raises(ValueError, match=message):
         partial_information(**arguments)
+
+
+def test_standard_errors_from_two_samples_are_as_wide_as_from_many():
+    # In the mean square, that is: the divisor is one less than the number of samples.
+    rng = np.random.default_rng(5)
+    x, y = rng.integers(0, 2, (2, 60))
+    options = {"target": x | y, "first": x, "second": y, "method": "mmi"}
+    many = discrete_partial_information(**options, n_resamples=2000, rng=0).redundancy.stderr
+    squares = [
+        discrete_partial_information(**options, n_resamples=2, rng=seed).redundancy.stderr ** 2 for seed in range(400)
+    ]
+    assert np.mean(squares) == pytest.approx(many**2, abs=4 * np.std(squares) / 20)
+    assert np.mean(squares) > 0.7 * many**2

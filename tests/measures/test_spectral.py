@@ -236,3 +236,10 @@ def test_misuse_is_named():
         accumulator.add(np.array([[1.0, 1, 1], [1, inf, 1]]))
     with pytest.raises(ValueError, match="dtype must be"):
         CovarianceAccumulator(dtype="float16")
+
+
+def test_at_order_two_signs_are_not_looked_at_but_the_trace_is():
+    # Eigenvalues 3 and -1: the shares 3/2 and -1/2 have squares that sum to 5/2.
+    assert matrix_renyi_entropy(np.diag([3.0, -1.0]), alpha=2) == pytest.approx(-np.log(2.5))
+    with pytest.raises(ValueError, match="must have a positive trace, got 0"):
+        matrix_renyi_entropy(np.diag([1.0, -1.0]), alpha=2)

@@ -66,6 +66,8 @@ def test_gaussian_entries_are_regressions():
             alone, both = residual(data[3:, j], own), residual(data[3:, j], own + sent)
             expected = log(alone / both) / 2 + bias(4) + bias(5) - bias(3) - bias(6)
             assert found.values[i, j] == pytest.approx(expected, abs=1e-9)
+            # The share of the rest that the source's past explains, and two variables more.
+            assert found.stderr[i, j] == pytest.approx(np.sqrt((1 - both / alone) / n + 2 / (2 * n**2)))
             f = (alone - both) / 2 / (both / (n - 6))
             assert found.pvalues[i, j] == pytest.approx(fdtrc(2, n - 6, f), rel=1e-6)
 
@@ -153,3 +155,29 @@ def test_wrong_arguments_are_explained(series, options, message):
 def test_adjusting_takes_p_values():
     with pytest.raises(ValueError, match="there are no p-values"):
         transfer_entropy_matrix(X, method="frenzel_pompe").adjusted_pvalues()
+
+
+def test_a_level_that_is_just_reached_counts_and_the_largest_link_comes_first():
+    found = transfer_entropy_matrix(chain(300), method="gaussian")
+    adjusted = np.sort(found.adjusted_pvalues()[~np.eye(4, dtype=bool)])
+    links = found.links(adjusted[2])
+    assert len(links) == 3
+    assert [link.value for link in links] == sorted((link.value for link in links), reverse=True)
+    assert max(link.adjusted_pvalue for link in links) == adjusted[2]
+
+
+def test_as_few_samples_as_a_covariance_of_all_takes():
+    x = np.random.default_rng(6).normal(size=(7, 2))
+    options = {"method": "gaussian", "source_history": 2, "target_history": 1}
+    # Two are lost to the histories, and four variables ask for six of the rest.
+    with pytest.raises(ValueError, match="7 samples are too few"):
+        transfer_entropy_matrix(x, **options)
+    x = np.random.default_rng(6).normal(size=(8, 2))
+    pair = transfer_entropy(x[:, 0], x[:, 1], k=1, **options)
+    assert transfer_entropy_matrix(x, **options).values[0, 1] == pytest.approx(pair.value, abs=1e-9)
+
+
+def test_series_that_are_all_but_the_same_are_refused():
+    x, noise = np.random.default_rng(7).normal(size=(2, 200))
+    with pytest.raises(ValueError, match="linearly dependent"):
+        transfer_entropy_matrix([x, x + 1e-8 * noise], method="gaussian")
