@@ -30,8 +30,9 @@ def numbers(where: str, argument: str, values: Any, *, infinite: bool = False) -
     fine = (np.abs(array) <= _LARGEST) | (infinite & np.isinf(array))
     if not fine.all():
         index = tuple(int(i) for i in np.argwhere(~fine)[0])
+        allowed = "infinite or" if infinite else "finite,"
         raise ValueError(
-            f"{where}: {argument} must be finite, at most 1e150 in size (got {array[index]}{_place(index)})"
+            f"{where}: {argument} must be {allowed} at most 1e150 in size (got {array[index]}{_place(index)})"
         )
     return array
 

@@ -134,7 +134,7 @@ def nested_information(
     sizes = [1] * f.shape[1] if levels is None else numbers(where, "levels", levels).ravel().tolist()
     if any(size < 1 or size % 1 for size in sizes) or sum(sizes) != f.shape[1]:
         raise ValueError(
-            f"{where}: levels must be whole, positive and add up to the {f.shape[1]} features (got {sizes})"
+            f"{where}: levels must be whole, positive and add up to the {f.shape[1]} features (got {levels})"
         )
     ends = np.cumsum([0, *sizes]).astype(int)
     entropies = [_solve(where, f[:, :end], target[:end], np.zeros(end), q).entropy for end in ends]

@@ -101,7 +101,7 @@ def minimum_entropy_coupling(
     indices, probabilities = _largest_matched(laws)
     guarantee = shannon(probabilities) - (1 / e if len(laws) == 2 else (1 + log(2)) / 2)
     if refine:
-        found = [(indices, probabilities), *(_alike_matched(*laws, closeness) for closeness in _CLOSENESS)]
+        found = [(indices, probabilities), *(_alike_matched(laws[0], laws[1], closeness) for closeness in _CLOSENESS)]
         indices, probabilities = min(found, key=lambda cells: shannon(cells[1]))
     entropy = shannon(probabilities)
     return Coupling(
