@@ -24,6 +24,7 @@ from isentrope.measures._spaces import (
     as_numbers,
     described,
     numbers_of,
+    power_of_two,
     same_length,
     space_of,
 )
@@ -166,6 +167,11 @@ def _by_neighbours(
         space_of(settings.name, argument, columns, standardize=settings.standardize, euclidean=euclidean)
         for argument, columns in variables.items()
     ]
+    if not settings.standardize:
+        # The same for all, so that distances keep their order.
+        factor = power_of_two(max(float(np.abs(space.points).max(initial=0.0)) for space in spaces))
+        for space in spaces:
+            space.points *= factor
     n, kept, notes = len(spaces[0]), _with_company(spaces), []
     _check_neighbours(spaces, len(kept), settings)
     if settings.method is None and len(spaces) == 2 and any(space.symbols_alone for space in spaces):
@@ -188,6 +194,8 @@ def _by_neighbours(
             told.append(f"the standard error is a lower bound: fewer than {2 * SMALLEST_PART} samples")
         variance = alone * dependence
         notes += told
+    if np.median(radius) == 0:
+        notes.append("the neighbours of most samples are equal to them: a discrete reading, astype(str), may be meant")
     if settings.standardize and np.median(radius) > _FAR:
         distance = f"{np.median(radius):.1f} standard deviations"
         notes.append(f"neighbours are {distance} away: too few samples for so many columns, the value is too low")

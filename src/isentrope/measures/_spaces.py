@@ -6,7 +6,7 @@ alone in one of two spaces the estimator of Kraskov, Stögbauer and Grassberger 
 
 from collections.abc import Sequence
 from functools import cached_property
-from math import isqrt
+from math import frexp, isqrt, ldexp
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -235,6 +235,11 @@ def space_of(name: str, argument: str, columns: list[Column], *, standardize: bo
     if codes is not None and codes.max() == 0:
         codes = None
     return Space(points, codes, (points.shape[1],), euclidean, recurring)
+
+
+def power_of_two(largest: float) -> float:
+    """What brings a size to about 1 without the loss of a digit: squares then neither overflow nor vanish."""
+    return ldexp(1.0, -max(-1000, min(1000, frexp(largest)[1]))) if largest > 0 else 1.0
 
 
 def deviation(column: np.ndarray) -> float:

@@ -14,7 +14,7 @@ from scipy.special import digamma, polygamma
 
 from isentrope.measures._frames import table_of, values_of
 from isentrope.measures._parts import SMALLEST_PART, apart, part_size, parts
-from isentrope.measures._spaces import deviation
+from isentrope.measures._spaces import deviation, power_of_two
 from isentrope.measures.estimate import Estimate, check_at_least, unit_of
 from isentrope.measures.gaussian import gaussian_log_density, gaussian_scores
 from isentrope.measures.neighbours import NeighbourSearch
@@ -210,7 +210,7 @@ def _by_neighbours(points: np.ndarray, k: int, euclidean: bool, standardize: boo
     deviations = _deviations(centred)
     if len(points) > dimensions + 1:
         _covariance(centred / deviations)
-    scale = deviations if standardize else np.ones(dimensions)
+    scale = deviations if standardize else np.full(dimensions, 1 / power_of_two(float(np.abs(centred).max())))
     scaled = centred / scale
     volume = dimensions / 2 * log(pi) - lgamma(1 + dimensions / 2) if euclidean else dimensions * log(2)
 

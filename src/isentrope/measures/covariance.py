@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 from jaxtyping import Float
 
 from isentrope.measures._array import ArrayLike, _as_array, _to_numpy
@@ -60,12 +60,14 @@ class CovarianceAccumulator:
             batch: Samples ``[..., d]``; all leading axes are samples.
 
         Raises:
-            TypeError: If the dtype is not real floating.
-            ValueError: If d differs from that of earlier batches, or values are not finite.
+            TypeError: If the dtype is not real floating, or batches before were of another library.
+            ValueError: If d or the device differs from that of earlier batches, values are not finite, or their squares
+                are beyond the range of the accumulator's numbers.
         """
         name = "CovarianceAccumulator.add"
         array = _as_array(name, "batch", batch)
         xp = array_namespace(array)
+        self._check_alike(name, "batch", array)
         if array.ndim == 0 or array.shape[-1] == 0:
             raise ValueError(f"{name}: batch must be samples [..., d], got shape {tuple(array.shape)}")
         if self.mean is not None and array.shape[-1] != self.mean.shape[0]:
@@ -79,6 +81,7 @@ class CovarianceAccumulator:
             raise ValueError(f"{name}: batch must be finite (row {_first_not_finite(rows, xp)} is not)")
         mean = xp.mean(rows, axis=0)
         centred = rows - mean
+        self._check_squares(name, float(xp.max(xp.abs(rows))), float(xp.max(xp.abs(centred))), xp.finfo(rows.dtype))
         self._join(n, mean, xp.matrix_transpose(centred) @ centred)
 
     def merge(self, other: "CovarianceAccumulator") -> None:
@@ -88,10 +91,12 @@ class CovarianceAccumulator:
             other: Accumulator of samples with as many features, on the same device.
 
         Raises:
-            ValueError: If the numbers of features differ.
+            TypeError: If it saw arrays of another library.
+            ValueError: If the numbers of features or the devices differ.
         """
         if other.n == 0:
             return
+        self._check_alike("CovarianceAccumulator.merge", "other", other.mean)
         if self.mean is not None and other.mean.shape != self.mean.shape:
             raise ValueError(
                 f"CovarianceAccumulator.merge: other has {other.mean.shape[0]} features, this {self.mean.shape[0]}"
@@ -111,6 +116,29 @@ class CovarianceAccumulator:
             raise ValueError("CovarianceAccumulator.covariance: there are no samples yet; add batches first")
         covariance = self.scatter / self.n
         return covariance if center else covariance + self.mean[:, None] * self.mean[None, :]
+
+    def _check_alike(self, name: str, argument: str, array: Any) -> None:
+        """Refuse arrays of another library or on another device than those before."""
+        if self.mean is None:
+            return
+        libraries = [array_namespace(given).__name__.rpartition("compat.")[2] for given in (self.mean, array)]
+        if libraries[0] != libraries[1]:
+            raise TypeError(f"{name}: {argument} must be of {libraries[0]}, as the batches before, got {libraries[1]}")
+        if device(array) != device(self.mean):
+            raise ValueError(
+                f"{name}: {argument} must be on {device(self.mean)}, as the batches before, got {device(array)}"
+            )
+
+    def _check_squares(self, name: str, largest: float, spread: float, limits: Any) -> None:
+        """Refuse values whose squares are beyond the range of the accumulator's numbers."""
+        for size, beyond in (
+            (largest, largest > float(limits.max) ** 0.5 / 1e6),
+            (spread, 0 < spread < float(limits.smallest_normal) ** 0.5),
+        ):
+            if beyond:
+                raise ValueError(
+                    f"{name}: squares of the values of batch, of a size of {size:.3g}, are beyond {self.dtype}; rescale them"
+                )
 
     def _join(self, n: int, mean: Any, scatter: Any) -> None:
         if self.n == 0:

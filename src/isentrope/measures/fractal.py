@@ -45,13 +45,13 @@ def petrosian_dimension(series: Series, *, axis: int = -1, nan_policy: str = "ra
         1.0
     """
     reading = read_series("petrosian_dimension", series, axis, least=3, nan_policy=nan_policy, windows=False)
-    values = []
-    for row in reading.on_host():
-        n, signs = len(row), np.sign(np.diff(row))
-        signs = signs[signs != 0]
-        turns = int(np.count_nonzero(signs[1:] != signs[:-1]))
-        values.append(np.log(n) / (np.log(n) + np.log(n / (n + 0.4 * turns))))
-    return reading.finish(values)
+    rows = reading.on_host()
+    # Compared, because a difference may be too small or too large for a number.
+    signs = (rows[:, 1:] > rows[:, :-1]).astype(np.int8) - (rows[:, 1:] < rows[:, :-1])
+    last = np.maximum.accumulate(np.where(signs != 0, np.arange(signs.shape[1]), 0), axis=1)
+    signs = np.take_along_axis(signs, last, axis=1)
+    n, turns = rows.shape[1], np.count_nonzero(signs[:, 1:] * signs[:, :-1] < 0, axis=1)
+    return reading.finish(np.log(n) / (np.log(n) + np.log(n / (n + 0.4 * turns))))
 
 
 def katz_dimension(series: Series, *, axis: int = -1, nan_policy: str = "raise") -> Float[Any, "..."]:
@@ -156,7 +156,9 @@ def detrended_fluctuation(
     $$F(s)=\sqrt{\tfrac{1}{s\lfloor n/s\rfloor}\textstyle\sum(y-\mathrm{line})^2}\sim s^\alpha.$$
 
     The exponent is the slope of $\ln F$ against $\ln s$: 1/2 for white noise, 1 for 1/f noise, 3/2 for Brownian motion.
-    Short windows bend the line: with sizes from 4 the exponent of white noise comes out at about 0.53.
+    Short windows bend the line. With the sizes of None the exponent of white noise is 0.522 for n = 300, 0.513 for 1000 and
+    0.507 for 10,000 on average (with a spread of 0.05, 0.03 and 0.016), with sizes of 4 to 64 it is 0.54 for every n, and
+    with sizes from 16 on 0.493.
 
     Args:
         series: real values, time along ``axis``; other axes are a batch.
@@ -185,7 +187,7 @@ def detrended_fluctuation(
     where = "detrended_fluctuation"
     least = 32 if sizes is None else 4
     reading = read_series(where, series, axis, least=least, nan_policy=nan_policy, windows=False)
-    rows = reading.on_host()
+    rows = reading._replace(rows=reading.scaled()[0]).on_host()
     n = rows.shape[-1]
     lengths = np.unique(np.geomspace(4, n // 4, 20).astype(int) if sizes is None else np.asarray(sizes))
     if lengths.dtype.kind not in "iu" or len(lengths) < 2 or lengths[0] < 4 or lengths[-1] > n:
@@ -201,7 +203,7 @@ def hjorth_parameters(series: Series, *, axis: int = -1, nan_policy: str = "rais
     r"""Hjorth's activity $\mathrm{Var}\,x$, mobility $\sqrt{\mathrm{Var}\,\Delta x/\mathrm{Var}\,x}$ and complexity.
 
     The complexity is the mobility of $\Delta x_t=x_{t+1}-x_t$ over that of x; 1 for a sine. Variances have the divisor n.
-    The mobility is in radians a sample.
+    The mobility is in radians a sample. The activity of values beyond the root of the largest number is infinite.
 
     Args:
         series: real values, time along ``axis``; other axes are a batch.
@@ -227,13 +229,17 @@ def hjorth_parameters(series: Series, *, axis: int = -1, nan_policy: str = "rais
     """
     where = "hjorth_parameters"
     reading = read_series(where, series, axis, least=4, nan_policy=nan_policy, windows=False)
-    rows = reading.on_host()
+    scaled, factors = reading.scaled()
+    rows = reading._replace(rows=scaled).on_host()
     steps = np.diff(rows)
     for values, kind in ((rows, "constant series"), (steps, "straight line")):
         if not (values.max(axis=-1) > values.min(axis=-1)).all():
             raise ValueError(f"{where}: for a {kind} a ratio of variances is not defined")
     activity, first, second = (values.var(axis=-1) for values in (rows, steps, np.diff(steps)))
     mobility = np.sqrt(first / activity)
+    unit = reading._replace(rows=factors).on_host()[:, 0]
+    with np.errstate(over="ignore"):
+        activity = activity / unit / unit
     return Hjorth(*(reading.finish(value) for value in (activity, mobility, np.sqrt(second / first) / mobility)))
 
 

@@ -13,6 +13,7 @@ from array_api_compat import array_namespace, device
 from jaxtyping import Float
 
 from isentrope.measures._array import ArrayLike, _to_numpy, _values_are_known, check_order, stop_gradient
+from isentrope.measures._spaces import power_of_two
 from isentrope.measures.estimate import unit_of
 from isentrope.measures.spectral import (
     eigenvalue_weights,
@@ -295,6 +296,8 @@ def _neighbour_bandwidth(name: str, points: Any, k: int, xp: Any) -> float:
     if n < 2:
         raise ValueError(f"{name}: points must be at least 2, got {n}; pass bandwidth")
     centred = points - xp.mean(points, axis=-2, keepdims=True)
+    factor = power_of_two(float(xp.max(xp.abs(centred))))
+    centred = centred * factor
     queries = centred[..., :: -(-n // _QUERIES), :]
     square = xp.sum(centred * centred, axis=-1)
     distances = xp.sum(queries * queries, axis=-1)[..., :, None] + square[..., None, :]
@@ -307,7 +310,7 @@ def _neighbour_bandwidth(name: str, points: Any, k: int, xp: Any) -> float:
         raise ValueError(
             f"{name}: more than half of the points have {k} equals, so that no width follows; pass bandwidth"
         )
-    return bandwidth
+    return bandwidth / factor
 
 
 def _checked_bandwidth(name: str, points: Any, bandwidth: float | None, xp: Any) -> float:

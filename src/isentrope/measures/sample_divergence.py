@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from isentrope.measures._parts import SMALLEST_PART, apart, part_size, parts
-from isentrope.measures._spaces import as_numbers, columns_of, deviation
+from isentrope.measures._spaces import as_numbers, columns_of, deviation, power_of_two
 from isentrope.measures.estimate import Estimate, check_at_least, unit_of
 from isentrope.measures.neighbours import NeighbourSearch
 
@@ -85,6 +85,7 @@ def kl_divergence_from_samples(
     together = np.concatenate([here, there])
     # A column without spread has no density under either law, and is refused by its distances.
     together -= np.median(together, axis=0)
+    together *= power_of_two(float(np.abs(together).max()))
     if standardize:
         together /= [deviation(column) if column.any() else 1.0 for column in together.T]
 
@@ -143,7 +144,9 @@ def _check_apart(name: str, here: np.ndarray, there: np.ndarray) -> None:
     counts = [np.bincount(found, minlength=places.max() + 1) for found in np.split(places, [len(here)])]
     shared = int(counts[0][counts[1] > 0].sum())
     # Of two samples of one set, how likely they are to agree.
-    recurring = max(float(found @ (found - 1)) / max(1, size * (size - 1)) for found in counts for size in [found.sum()])
+    recurring = max(
+        float(found @ (found - 1)) / max(1, size * (size - 1)) for found in counts for size in [found.sum()]
+    )
     if shared > few + 3 * recurring * len(here) * len(there):
         raise ValueError(
             f"{name}: {shared} of {len(here)} samples of x are samples of y too; the two must be drawn apart, so leave "

@@ -11,6 +11,7 @@ more). An eigenvalue below ``n · eps`` of the largest one is rounding and count
 Functions of a spectrum are symmetric in its values, so that gradients stay finite where eigenvalues coincide.
 """
 
+from math import log
 from typing import Any
 
 import numpy as np
@@ -238,6 +239,9 @@ def coding_rate(
         raise ValueError(f"{name}: squared_distortion must be positive and finite, got {squared_distortion!r}")
     rows, xp, dtype = read_matrices(name, "features", features, zero=True)
     samples, dimension = rows.shape[-2:]
+    size = _largest_element(rows, xp)
+    size = xp.where(size > 0, size, 1.0)
+    rows = rows / size
     if weights is None:
         scaled = rows / samples**0.5
     else:
@@ -254,9 +258,17 @@ def coding_rate(
         # The root of a weight 0 has no derivative, and the sample no part in the sum.
         roots = xp.where(shares > 0, xp.sqrt(xp.where(shares > 0, shares, 1.0)), 0.0)
         scaled = rows * roots[..., :, None]
-    moment = _second_moment(scaled, xp) * (dimension / squared_distortion)
+    moment, log_factor = _second_moment(scaled, xp), 2 * xp.log(size[..., 0, 0]) + log(dimension / squared_distortion)
+    # Beside a moment beyond 1 / eps the identity would be lost in the sum, and with it what no feature spans.
+    if _values_are_known(moment) and bool(xp.any(log_factor > -log(float(xp.finfo(moment.dtype).eps)) / 2)):
+        eigenvalues = xp.linalg.eigvalsh(moment)
+        spanned = _share_of_largest(eigenvalues, moment.shape[-1], xp) > 0
+        logarithms = xp.log(xp.where(spanned, eigenvalues, 1.0)) + log_factor[..., None]
+        rates = xp.where(spanned, xp.logaddexp(logarithms, xp.zeros_like(logarithms)), 0.0)
+        return rounded(xp.sum(rates, axis=-1) / (2 * nats), dtype, xp)
     identity = xp.eye(moment.shape[-1], dtype=moment.dtype, device=device(moment))
-    return rounded(xp.linalg.slogdet(identity + moment).logabsdet / (2 * nats), dtype, xp)
+    determinant = xp.linalg.slogdet(identity + moment * xp.exp(log_factor)[..., None, None]).logabsdet
+    return rounded(determinant / (2 * nats), dtype, xp)
 
 
 def read_matrices(name: str, argument: str, values: Any, *, symmetric: bool = False, zero: bool = False) -> tuple:
