@@ -371,7 +371,7 @@ def exchange_first(generator: np.random.Generator, data: list[Any], *, among: in
     n = len(x)
     if known.constant:
         return shuffle_first(generator, data)
-    if known.symbols_alone:
+    if known.codes is not None and known.symbols_alone:
         from_rows = np.empty(n, np.int64)
         from_rows[np.argsort(known.codes, kind="stable")] = np.lexsort((generator.random(n), known.codes))
         return [x[from_rows], y, data[2]]
