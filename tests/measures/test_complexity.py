@@ -304,6 +304,17 @@ def test_two_closed_classes_are_seen_through_rounding():
         markov_entropy_rate([[0.499, 0.5], [0.5, 0.5]])
 
 
+@pytest.mark.parametrize("rare", [1e-13, 1e-300])
+def test_rare_transitions_join_what_is_not_apart(rare):
+    # Two fair coins that pass to one another, one three times as often: the time is divided as 3 to 1.
+    transition = [[0.5, 0.5, 0, 0], [0.5, 0.5, rare, 0], [0, 3 * rare, 0.5, 0.5], [0, 0, 0.5, 0.5]]
+    assert markov_entropy_rate(transition) == pytest.approx(math.log(2))
+    transition[3] = [0, 0, 1, 0]
+    # The second is now a golden mean, from two thirds of whose time the way back starts, three times as often as from half
+    # of the first's: the time is divided as 4 to 1.
+    assert markov_entropy_rate(transition) == pytest.approx((4 + 2 / 3) / 5 * math.log(2))
+
+
 def test_standard_errors_have_their_unit_and_certain_chains_no_minus():
     coin = np.random.default_rng(12).integers(0, 2, size=500)
     for method in ("context_tree", "match_length"):

@@ -168,11 +168,13 @@ def markov_entropy_rate(
         The entropy per step.
 
     Raises:
-        ValueError: if the matrix is not square, its rows are not probabilities, or more than one stationary law exists
-            (then the rate depends on where the chain starts).
+        ValueError: if the matrix is not square, its rows are not probabilities, or more than one set of states is never
+            left, so that the rate depends on where the chain starts.
 
     References:
-        Cover and Thomas (2006), "Elements of information theory", section 4.2.
+        Cover and Thomas (2006), "Elements of information theory", section 4.2; Grassmann, Taksar and Heyman (1985),
+        "Regenerative analysis and steady state distributions for Markov chains", Operations Research 33, 1107, for the
+        stationary law.
 
     Examples:
         >>> round(markov_entropy_rate([[0.5, 0.5], [1.0, 0.0]], base=2), 6)
@@ -190,13 +192,34 @@ def markov_entropy_rate(
         raise ValueError(
             f"{where}: each row of transition must be probabilities that sum to 1 (row {row} sums to {sums[row]:.6g})"
         )
-    # A stationary law is a left null vector of P - 1; a second one shows as a second vanishing singular value.
-    _, singular, vectors = np.linalg.svd((p - np.eye(len(p))).T)
-    if len(p) > 1 and singular[-2] < 1e-12:
-        raise ValueError(f"{where}: transition has more than one stationary law; pass one of its closed classes alone")
-    stationary = vectors[-1] / vectors[-1].sum()
+    stationary = _stationary_law(where, p)
     logarithms = np.log(np.where(p > 0, p, 1.0))
     return float(-(stationary @ (p * logarithms).sum(axis=1)) / nats) + 0.0
+
+
+def _stationary_law(where: str, p: np.ndarray) -> np.ndarray:
+    """By elimination of one state after the other without a subtraction, which keeps every digit of rare transitions."""
+    from scipy.sparse.csgraph import connected_components
+
+    number, label = connected_components(p > 0, connection="strong")
+    leaving = np.array([(p[label == one][:, label != one] > 0).any() for one in range(number)])
+    closed = np.flatnonzero(~leaving)
+    if len(closed) > 1:
+        raise ValueError(
+            f"{where}: transition has more than one stationary law, since {len(closed)} sets of states are never left; pass "
+            "one of them alone"
+        )
+    states = np.flatnonzero(label == closed[0])
+    rates = p[np.ix_(states, states)].copy()
+    for last in range(len(states) - 1, 0, -1):
+        rates[:last, last] /= rates[last, :last].sum()
+        rates[:last, :last] += np.outer(rates[:last, last], rates[last, :last])
+    weights = np.ones(len(states))
+    for state in range(1, len(states)):
+        weights[state] = weights[:state] @ rates[:state, state]
+    stationary = np.zeros(len(p))
+    stationary[states] = weights / weights.sum()
+    return stationary
 
 
 def _read(where: str, sequence: Samples) -> tuple[np.ndarray, int]:
