@@ -33,6 +33,8 @@ calls = {
     "semantic_information": dict(p=law, truth=truth, base=2),
     "semantic_mutual_information": dict(joint=square, truth=truth, base=2),
     "semantic_rate": dict(p=law, truth=truth, slope=1.0, base=2),
+    "informative_labels": dict(joint=square, n_labels=2, n_starts=2, rng=0, base=2),
+    "confirmation": dict(joint=square),
     "common_variable": dict(x=[0, 0, 1], y=[0, 1, 1], p=[0.2, 0.3, 0.5]),
     "complementary_variable": dict(x=[0, 1, 2], y=[0, 1, 1], p=[0.2, 0.3, 0.5]),
     "shannon_distance": dict(x=[0, 0, 1], y=[0, 1, 1], p=[0.2, 0.3, 0.5], base=2),
@@ -73,5 +75,5 @@ print(json.dumps(faults))
 def test_bad_values_are_named():
     run = subprocess.run([sys.executable, "-c", CALLS], capture_output=True, text=True, check=True)
     faults = json.loads(run.stdout.splitlines()[-1])
-    assert len(faults) == 22
+    assert len(faults) == 24
     assert {name: found for name, found in faults.items() if found} == {}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from isentrope.measures.bottleneck_coupling import BottleneckCoupling, coupling_with_bottleneck
 from isentrope.measures.complexity import entropy_rate, lempel_ziv_complexity, markov_entropy_rate
+from isentrope.measures.confirmation import Confirmation, confirmation
 from isentrope.measures.continuous import differential_entropy
 from isentrope.measures.covariance import CovarianceAccumulator
 from isentrope.measures.deliveries import ConsolidatedEntropy, consolidated_entropy, structural_entropy
@@ -83,6 +84,7 @@ from isentrope.measures.information_lattice import (
     shannon_distance,
 )
 from isentrope.measures.information_matrix import InformationMatrix, mutual_information_matrix
+from isentrope.measures.informative_labels import InformativeLabels, informative_labels
 from isentrope.measures.joint_probabilities import (
     SharedInformation,
     conditional_entropy_from_probabilities,
@@ -161,6 +163,7 @@ _NEED_TORCH = {"TokenStatistics", "token_statistics", "token_statistics_from_log
 __all__ = [
     "BottleneckCoupling",
     "CompressedSize",
+    "Confirmation",
     "ConsolidatedEntropy",
     "Coupling",
     "CovarianceAccumulator",
@@ -169,6 +172,7 @@ __all__ = [
     "HigherOrderInformation",
     "Hjorth",
     "InformationMatrix",
+    "InformativeLabels",
     "MaximumCaliber",
     "MaximumEntropy",
     "PartialInformation",
@@ -197,6 +201,7 @@ __all__ = [
     "conditional_block_entropy",
     "conditional_entropy_from_probabilities",
     "conditional_mutual_information",
+    "confirmation",
     "consolidated_entropy",
     "coupling_with_bottleneck",
     "cross_entropy",
@@ -245,6 +250,7 @@ __all__ = [
     "higuchi_dimension",
     "hjorth_parameters",
     "information_loss",
+    "informative_labels",
     "jensen_shannon_divergence",
     "katz_dimension",
     "kl_divergence",
