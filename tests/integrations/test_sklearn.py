@@ -204,3 +204,28 @@ def test_without_scikit_learn_it_says_so():
     code = "import sys; sys.modules['sklearn'] = None\nimport isentrope.integrations.sklearn"
     failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "isentrope.integrations.sklearn needs scikit-learn: pip install scikit-learn" in failed.stderr
+
+
+def test_numbers_of_features_and_shuffles_follow_from_what_is_asked_for():
+    X, y = bits(100)
+    for share, expected in ((0.1, 1), (0.5, 2), (0.75, 3), (None, 2), (9, 4)):
+        for criterion in ("relevance", "mrmr"):
+            assert MutualInformationSelector(share, criterion=criterion).fit(X, y).support_.sum() == expected
+    assert MutualInformationSelector().fit(X[["a"]], y).support_.sum() == 1
+    # The least of four p-values must be able to pass 0.01: one in 4/0.01 + 1.
+    tested = MutualInformationSelector(false_discovery_rate=0.01, random_state=0).fit(X, y)
+    assert tested.pvalues_.min() == pytest.approx(1 / 401)
+    assert not hasattr(tested.set_params(false_discovery_rate=None).fit(X, y), "pvalues_")
+
+
+def test_whole_numbers_of_few_values_are_symbols():
+    t = np.arange(400)
+    X = np.stack([t % 10, t % 20, t % 21, t % 20 + 0.5], axis=1)
+    assert MutualInformationSelector(1).fit(X, t % 2).discrete_features_.tolist() == [True, True, False, False]
+
+
+def test_as_few_samples_as_neighbours_take():
+    x, y = np.random.default_rng(0).normal(size=(2, 6))
+    assert np.isfinite(MutualInformationSelector(1).fit(x[:, None], y).scores_).all()
+    with pytest.raises(ValueError, match="k=4 neighbours need at least 6"):
+        MutualInformationSelector(1).fit(x[:5, None], y[:5])

@@ -53,5 +53,9 @@ def test_wrong_samples_are_explained():
         gaussian_log_density(np.ones((20, 1)))
     with pytest.raises(ValueError, match="linearly dependent"):
         gaussian_log_density(np.concatenate([x, 2 * x], axis=1))
+    # Off by some tens of roundings, which 500 samples add up to.
+    long = np.random.default_rng(1).normal(size=(500, 2))
+    with pytest.raises(ValueError, match="linearly dependent"):
+        gaussian_log_density(long @ np.array([[1.0, 1.0], [0.0, 1e-14]]))
     with pytest.raises(ValueError, match="of 3 variables takes at least 5 samples"):
         gaussian_log_density(np.zeros((4, 3)))

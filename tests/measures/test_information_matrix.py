@@ -72,6 +72,9 @@ def test_continuous_entries_are_those_of_pairs(method):
                 continue
             pair = mutual_information(x[:, i], x[:, j], method=method, base=2)
             assert found.values[i, j] == pytest.approx(pair.value, abs=1e-9)
+            if method == "gaussian":
+                share = np.corrcoef(x[:, i], x[:, j])[0, 1] ** 2
+                assert found.stderr[i, j] * np.log(2) == pytest.approx(np.sqrt(share / 120 + 1 / (2 * 120**2)))
             if method == "ksg":
                 assert found.stderr[i, j] == pytest.approx(pair.stderr)
     assert found.kinds == ("continuous",) * 4

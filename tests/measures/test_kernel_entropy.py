@@ -262,7 +262,7 @@ def test_misuse_is_named():
         matrix_joint_entropy()
     with pytest.raises(ValueError, match=r"points must be \[n, d\]"):
         DiffusionOperator(np.ones((2, 3, 4)), bandwidth=1.0)
-    with pytest.raises(ValueError, match="n_jobs must be a positive integer"):
+    with pytest.raises(ValueError, match="n_jobs must be positive, or -1 for all cores"):
         DiffusionOperator(points, n_jobs=0)
     with pytest.raises(ValueError, match=r"operator must have a shape \(n, n\), got \(3, 2\)"):
         trace_from_products(np.ones((3, 2)), np.exp)
@@ -307,3 +307,55 @@ def test_the_width_is_taken_from_points_all_over():
     steps = np.concatenate([np.full(1200, 1e-3), np.full(1300, 1.0)])
     points = np.cumsum(steps)[:, None]
     assert neighbour_bandwidth(points, k=1) == pytest.approx(1.0)
+
+
+def test_a_kernel_is_one_on_its_diagonal_and_bears_points_far_off():
+    points = normal(40, 3)
+    kernel = gaussian_kernel(points, bandwidth=0.5)
+    np.testing.assert_array_equal(np.diagonal(kernel), 1)
+    assert kernel.max() == 1
+    far = points + 2.0**20
+    np.testing.assert_allclose(
+        gaussian_kernel(far, bandwidth=0.5), gaussian_kernel(far - 2.0**20, bandwidth=0.5), atol=1e-9
+    )
+
+
+def test_points_that_recur_have_no_width_whatever_rounding_leaves_of_their_distances():
+    with pytest.raises(ValueError, match="more than half of the points have 10 equals"):
+        neighbour_bandwidth(np.repeat(normal(7, 3), 20, axis=0))
+
+
+def test_the_diagonal_of_an_operator_in_float32_is_exact():
+    # Exponents of points so far from the centre are wrong by 1e-3 in float32, but for those that are 0.
+    operator = DiffusionOperator(20 * normal(60, 2), bandwidth=1.0)
+    assert operator.dtype == np.float32
+    assert np.trace(operator @ np.eye(60, dtype=np.float32)) == pytest.approx(operator.trace(), rel=1e-6)
+
+
+def test_information_with_groups_has_the_spread_of_its_subsets():
+    points, labels = normal(24, 2), np.repeat([0, 1], 12)
+    found = [
+        diffusion_spectral_mutual_information(points, labels, bandwidth=1.0, n_subsets=2, rng=seed)
+        for seed in range(300)
+    ]
+    # Both are known to about a tenth; with another divisor the one would be half of the other.
+    assert np.mean([e.stderr**2 for e in found]) == pytest.approx(np.var(found), rel=0.35)
+    # The one subset of all points are the points.
+    single = diffusion_spectral_mutual_information(points, np.zeros(24), bandwidth=1.0, rng=0)
+    assert (single.value, single.stderr) == pytest.approx((0, 0), abs=1e-12)
+    with pytest.raises(ValueError, match="n_subsets must be an integer of at least 2, got 1"):
+        diffusion_spectral_mutual_information(points, labels, n_subsets=1)
+
+
+def test_after_a_long_time_groups_of_the_same_clusters_share_nothing():
+    # Every half of the points has both clusters, of which each is one mode in the end.
+    points = np.concatenate([normal(20, 1), 1e3 + normal(20, 1, seed=1)])
+    groups = np.arange(40) % 2
+    options = {"bandwidth": 1.0, "n_subsets": 2, "rng": 0}
+    assert abs(diffusion_spectral_mutual_information(points, groups, time=1e4, **options)) < 1e-6
+    assert abs(diffusion_spectral_mutual_information(points, groups, **options)) > 1e-3
+
+
+def test_a_trace_that_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match="trace must be finite, got nan"):
+        matrix_entropy_from_products(spread_matrix(), trace=float("nan"))

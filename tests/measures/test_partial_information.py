@@ -143,3 +143,13 @@ def test_standard_errors_from_two_samples_are_as_wide_as_from_many():
     ]
     assert np.mean(squares) == pytest.approx(many**2, abs=4 * np.std(squares) / 20)
     assert np.mean(squares) > 0.7 * many**2
+
+
+def test_broja_is_exact_to_nine_digits():
+    # Of the conjunction of two fair bits all that one source tells is redundant: 3/4 log2(4/3), and half a bit is synergy.
+    expected = (0.75 * np.log2(4 / 3), 0, 0, 0.5)
+    assert atoms(gate(lambda x, y: x & y), "broja") == pytest.approx(expected, abs=1e-9)
+    assert atoms(gate(lambda x, y: x + y), "broja") == pytest.approx((0.5, 0, 0, 1), abs=1e-9)
+    # What the solver leaves is rounded into what the equations allow.
+    for function in (lambda x, y: x ^ y, lambda x, y: x & y, lambda x, y: x, lambda x, y: (x, y)):
+        assert min(atoms(gate(function), "broja")[:3]) >= 0

@@ -111,7 +111,7 @@ def discrete_entropy(
     name = _resolve(method, profile, alphabet_size)
     value, stderr = estimate_entropy(profile, name, alphabet_size)
     notes = [coverage_note(profile)]
-    if name == "nsb" and profile.distinct == profile.n > 1:
+    if name == "nsb" and profile.distinct == profile.n:
         notes.append("no value was seen twice, so the prior alone decides")
     return Estimate(
         value / nats,
