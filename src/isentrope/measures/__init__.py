@@ -107,6 +107,7 @@ from isentrope.measures.maximum_entropy_bounds import maximum_entropy_between
 from isentrope.measures.minimum_entropy_coupling import Coupling, minimum_entropy_coupling
 from isentrope.measures.multiscale import coarse_grain, multiscale_entropy
 from isentrope.measures.mutual_information import conditional_mutual_information, mutual_information
+from isentrope.measures.normalized_information import discrete_normalized_mutual_information
 from isentrope.measures.ordinal import (
     amplitude_aware_permutation_entropy,
     bubble_entropy,
@@ -217,6 +218,7 @@ __all__ = [
     "discrete_interaction_information",
     "discrete_joint_entropy",
     "discrete_mutual_information",
+    "discrete_normalized_mutual_information",
     "discrete_o_information",
     "discrete_partial_information",
     "discrete_s_information",
