@@ -1,5 +1,6 @@
 """Maximal entropy under known, uncertain and bounded means: closed forms, an independent optimiser, identities, what is impossible."""
 
+from importlib import import_module
 from itertools import product
 from math import factorial, log, pi
 
@@ -372,6 +373,17 @@ def test_the_conditions_of_karush_kuhn_and_tucker(seed, k):
     # With these conditions the dual is its own proof: no law within the bounds has more entropy.
     other = maximum_entropy(f, inside, prior=q)
     assert found.entropy >= other.entropy - 1e-9
+
+
+@pytest.mark.parametrize("sign", [0.0, 1.0])
+def test_a_wrong_choice_of_bounds_is_not_returned(monkeypatch, sign):
+    # A mean beyond its bound, and one that is held at a bound that it would not pass by itself.
+    monkeypatch.setattr(
+        import_module("isentrope.measures.maximum_entropy_bounds"), "_reached", lambda *_: np.array([sign])
+    )
+    low, high = (4.5, np.inf) if sign == 0 else (-np.inf, 5.0)
+    with pytest.raises(ArithmeticError, match="has not found the multipliers"):
+        maximum_entropy_between(range(1, 7), low, high)
 
 
 def test_an_independent_optimiser_finds_the_same_with_bounds():

@@ -169,7 +169,7 @@ def _multipliers(
     deviations, n = f[support] - target, int(np.count_nonzero(support))
     # The rows of the errors stand beside those of the outcomes: what is uncertain is not redundant.
     rows = np.vstack([deviations, np.diag(errors)]) if errors.any() else deviations
-    whole, combine = whitened(rows, np.maximum(_scale(f, target), errors))
+    whole, combine = whitened(rows, _scale(f, target))
     h, noise = whole[:n], whole[n:]
     log_q = np.log(q[support])
 

@@ -105,7 +105,7 @@ def _reached(f: np.ndarray, q: np.ndarray, low: np.ndarray, high: np.ndarray) ->
     for _ in range(_STEPS):
         law = _gibbs(f, multipliers, q, q > 0)
         pushed = np.where(law.means > high, 1.0, np.where(law.means < low, -1.0, 0.0))
-        signs = np.where(multipliers != 0, np.sign(multipliers), np.where(known, 1.0, pushed))
+        signs = np.where(multipliers != 0, np.sign(multipliers), pushed)
         free = np.flatnonzero(signs)
         gradient = np.where(signs > 0, high, low)[free] - law.means[free]
         step = np.zeros_like(multipliers)
