@@ -248,6 +248,22 @@ def test_nsb_is_the_integral_of_its_definition(counts, alphabet_size):
     assert value == pytest.approx(slow_nsb(counts, alphabet_size), abs=1e-6)
 
 
+def test_the_error_of_nsb_is_its_posterior_deviation():
+    # Where samples abound, that of the plug-in; where they are few, that of the mixture of Dirichlet laws, here summed over
+    # its pseudocounts by the law of total variance.
+    p = np.array([0.4, 0.3, 0.2, 0.1])
+    found = discrete_entropy(counts=4000 * p, method="nsb", alphabet_size=4)
+    assert found.stderr == pytest.approx(math.sqrt((p @ np.log(p) ** 2 - (p @ np.log(p)) ** 2) / 4000), rel=0.01)
+    counts, size = np.array([3, 1]), 6
+    a = np.exp(np.linspace(-20, 15, 1500))
+    weight = size * polygamma(1, size * a + 1) - polygamma(1, a + 1)
+    weight *= a * np.exp(gammaln(size * a) - gammaln(4 + size * a) + gammaln(3 + a) + gammaln(1 + a) - 2 * gammaln(a))
+    means, variances = dirichlet_moments(profile_of(counts), size, a)
+    mean = weight @ means / weight.sum()
+    expected = math.sqrt(weight @ (variances + means**2) / weight.sum() - mean**2)
+    assert discrete_entropy(counts=counts, method="nsb", alphabet_size=size).stderr == pytest.approx(expected, rel=1e-6)
+
+
 def test_nsb_says_when_the_prior_alone_decides():
     for counts in ([1, 1, 1], [1]):
         assert "prior alone" in discrete_entropy(counts=counts, method="nsb", alphabet_size=50).note

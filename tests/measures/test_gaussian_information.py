@@ -5,6 +5,7 @@ from math import e, inf, log, pi, sqrt
 import numpy as np
 import pytest
 import torch
+from scipy.stats import multivariate_t
 
 from isentrope.measures import (
     conditional_mutual_information,
@@ -13,6 +14,7 @@ from isentrope.measures import (
     gaussian_mutual_information,
     gaussian_shared_information,
     higher_order_information,
+    student_mutual_information,
 )
 
 
@@ -66,6 +68,41 @@ def test_equal_correlations():
     assert (*map(float, three), float(three.o_information)) == pytest.approx((0.346574, 0.261624, 0.084950), abs=1e-6)
     assert float(four.o_information) == pytest.approx(0.223144, abs=1e-6)
     assert float(three.s_information) == pytest.approx(0.346574 + 0.261624, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "degrees", "truth"),
+    [
+        (1, 1, 1, 0.224171),
+        (2, 2, 1, 0.431946),
+        (2, 2, 2, 0.193147),
+        (3, 3, 2, 0.290922),
+        (3, 3, 3, 0.178712),
+        (5, 5, 2, 0.448151),
+        (5, 5, 3, 0.298544),
+    ],
+)
+def test_uncorrelated_student_laws(m, n, degrees, truth):
+    options = {"degrees_of_freedom": degrees, "x": range(m), "y": range(m, m + n)}
+    assert float(student_mutual_information(np.eye(m + n), **options)) == pytest.approx(truth, abs=1e-6)
+
+
+def test_student_laws_are_integrals_of_their_densities_and_go_to_gaussian_ones():
+    dispersion = np.array([[1.0, 0.5, 0.3], [0.5, 2.0, 0.1], [0.3, 0.1, 1.0]])
+    options = {"x": 0, "y": (1, 2)}
+    whole, first, second = (
+        multivariate_t(np.zeros(len(kept)), dispersion[np.ix_(kept, kept)], df=3) for kept in ([0, 1, 2], [0], [1, 2])
+    )
+    samples = whole.rvs(100_000, random_state=0)
+    ratios = whole.logpdf(samples) - first.logpdf(samples[:, :1]) - second.logpdf(samples[:, 1:])
+    found = float(student_mutual_information(dispersion, degrees_of_freedom=3, **options))
+    assert abs(ratios.mean() - found) < 4 * ratios.std() / sqrt(len(ratios))
+    many = student_mutual_information(dispersion, degrees_of_freedom=1e6, **options)
+    assert float(many) == pytest.approx(float(gaussian_mutual_information(dispersion, **options)), abs=1e-5)
+    with pytest.raises(ValueError, match="degrees_of_freedom must be positive and finite, got 0"):
+        student_mutual_information(dispersion, degrees_of_freedom=0, **options)
+    with pytest.raises(ValueError, match="dispersion must be positive definite"):
+        student_mutual_information(np.ones((2, 2)), degrees_of_freedom=2, x=0, y=1)
 
 
 def test_transfer_entropy_of_a_driven_series():

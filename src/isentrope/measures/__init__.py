@@ -72,6 +72,7 @@ from isentrope.measures.gaussian_information import (
     gaussian_entropy,
     gaussian_mutual_information,
     gaussian_shared_information,
+    student_mutual_information,
 )
 from isentrope.measures.gibbs import MaximumEntropy, gibbs_distribution
 from isentrope.measures.higher_order import HigherOrderInformation, higher_order_information
@@ -300,6 +301,7 @@ __all__ = [
     "stable_rank",
     "strongest_n_plets",
     "structural_entropy",
+    "student_mutual_information",
     "svd_entropy",
     "synergy_bounds",
     "text_entropies",
