@@ -376,3 +376,15 @@ def test_every_number_is_in_its_unit():
 
 def test_twelve_variables_may_interact():
     assert discrete_interaction_information(np.zeros((4, 12), int)) == 0
+
+
+@pytest.mark.parametrize("counts", [(2, 1, 1, 1), (5, 1), (3, 3, 2, 1, 1), (1, 1, 1), (9, 4, 1, 1)])
+def test_possible_responses_make_the_expected_number_seen_the_observed(counts):
+    counts = np.array(counts)
+    n, seen = counts.sum(), len(counts)
+    each = 1 - (n / (n + seen)) ** (1 / n)  # of a value that was not seen
+    missed = []
+    for extra in range(40):
+        p = (1 - extra * each) * (counts + 1) / (n + seen) if extra else counts / n
+        missed.append(abs(seen - np.sum(1 - (1 - p) ** n) - extra * (1 - (1 - each) ** n)))
+    assert _possible_responses(counts, seen + 39) == seen + int(np.argmin(missed))

@@ -181,3 +181,11 @@ def test_series_that_are_all_but_the_same_are_refused():
     x, noise = np.random.default_rng(7).normal(size=(2, 200))
     with pytest.raises(ValueError, match="linearly dependent"):
         transfer_entropy_matrix([x, x + 1e-8 * noise], method="gaussian")
+
+
+def test_a_past_that_explains_exactly_nothing_has_the_p_value_one():
+    # Both partial sums of squares are equal; rounded, what is explained may come out below 0, of which F knows no chance.
+    source, target = [1, 1, 0, 0, 1, 1, 0, 0], [0, 1, 1, 1, 0, 1, 0, 1]
+    found = transfer_entropy_matrix([source, target], method="gaussian")
+    assert found.pvalues[0, 1] == pytest.approx(1, abs=1e-6)
+    assert found.stderr[0, 1] == pytest.approx(np.sqrt(1 / 2) / 7)
