@@ -129,7 +129,7 @@ def test_a_remark_on_many_pairs_is_printed_once(tmp_path, measured):
     np.save(tmp_path / "m.npy", values)
     lines = measured(tmp_path / "m.npy", "--axis", "0")[1].splitlines()
     (remark,) = [line for line in lines if "standard error" in line]
-    assert remark.startswith("# 6 rows: ")
+    assert remark.startswith("# 6 pairs: ")
 
 
 def test_readings_that_the_user_chooses_hold_for_pairs(table_path, pairs):
@@ -157,7 +157,7 @@ def test_where_values_are_seen_once_nothing_is_reported(tmp_path, pairs):
     for names in (("name", "coin"), ("name", "height"), ("wide", "other")):
         assert rows[names]["information"] is None
         assert "too few rows" in rows[names]["note"]
-    assert "300 of 300 symbols are seen once" in rows["name", "height"]["note"]
+    assert "too few rows for name: 300 of its 300 values are seen once" in rows["name", "height"]["note"]
     assert rows["wide", "coin"]["information"] is not None
     blank = [row["information"] is None for row in rows.values()]
     assert blank == sorted(blank), "pairs without a value stand at the end"

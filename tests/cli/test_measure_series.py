@@ -184,3 +184,36 @@ def test_sunspots(tmp_path, series):
     assert 0.4 < found["permutation"] < 0.8
     assert 0.4 < found["spectral"] < 0.7
     assert found["sample"] == pytest.approx(sample_entropy(spots["SUNACTIVITY"].to_numpy(), base=2))
+
+
+def test_no_number_is_cut_off_on_a_terminal_of_80_columns():
+    from io import StringIO
+
+    from rich.console import Console
+
+    from isentrope.cli._measuring.exchange import Found
+    from isentrope.cli._measuring.rendering import show
+
+    row = {
+        "series": "left_temporal_electrode_03",
+        "type": "float",
+        "read as": "numbers",
+        "permutation": 0.65149,
+        "sample*": 1.2171,
+        "dispersion": 0.81916,
+        "spectral": 0.64133,
+        "Lempel-Ziv": 0.51374,
+        "n": 100_000,
+        "missing": 1234,
+        "note": None,
+    }
+    screen = StringIO()
+    show(Console(file=screen, force_terminal=True, no_color=True, width=80), "a.npy", Found("NumPy", [row, row]), "bit")
+    out = screen.getvalue()
+    assert max(map(len, out.splitlines())) <= 80 + len("\x1b[1m\x1b[0m") * 12
+    for number in ("0.65149", "1.2171", "0.81916", "0.64133", "0.51374", "100,000", "1,234"):
+        assert out.count(number) == 2
+    assert "left out for want of width: type and read as (--json has all)" in out
+    wide = StringIO()
+    show(Console(file=wide, force_terminal=True, no_color=True, width=120), "a.npy", Found("NumPy", [row]), "bit")
+    assert "float" in wide.getvalue()

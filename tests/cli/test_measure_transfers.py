@@ -104,6 +104,19 @@ def test_symbols_are_measured_pair_by_pair(tmp_path, transfers):
     assert any(note.startswith("pairs with numbers: from neighbours") for note in notes)
 
 
+def test_counts_are_numbers_unless_they_are_said_to_be_symbols(tmp_path, transfers):
+    counts = np.random.default_rng(2).poisson(3, size=(2, 1000))
+    counts[1, 1:] += counts[0, :-1]
+    parquet.write_table(pa.table({"calls": counts[0], "queue": counts[1]}), tmp_path / "a.parquet")
+    rows, notes = transfers(tmp_path / "a.parquet")
+    assert rows["calls", "queue"]["q"] < 1e-6 < rows["queue", "calls"]["q"]
+    assert notes[0].startswith("from correlations of the ranks' normal scores")
+    rows, notes = transfers(tmp_path / "a.parquet", "--discrete", "calls", "--discrete", "queue")
+    assert notes[0].startswith("pairs of symbols: from entropies")
+    assert rows["queue", "calls"]["note"].startswith("coverage 0.")
+    assert rows["calls", "queue"]["transfer"]["value"] > rows["queue", "calls"]["transfer"]["value"] + 0.1
+
+
 def test_the_longest_stretch_without_a_gap_is_measured(tmp_path, measured, transfers):
     columns = chain(600)
     columns["first"][100] = columns["third"][450] = math.nan

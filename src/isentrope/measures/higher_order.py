@@ -246,6 +246,7 @@ def higher_order_information(
         total[start:stop] = batch.total / nats
         dual[start:stop] = batch.dual / nats
         if stderr is not None:
+            assert batch.stderr is not None
             stderr[:, start:stop] = batch.stderr / nats
         start = stop
     return HigherOrderInformation(

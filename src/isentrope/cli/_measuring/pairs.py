@@ -7,6 +7,7 @@ information, and most of it would come from the number of rows.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -52,6 +53,15 @@ class Variable:
     def kind(self) -> str:
         """How the values are read."""
         return "discrete" if self.is_discrete else "numeric"
+
+    @cached_property
+    def unique(self) -> str:
+        """That most symbols are seen once, so that any estimate would come from the number of rows; or ""."""
+        values = self.values if self.present is None else self.values[self.present]
+        once = int(np.count_nonzero(np.bincount(values) == 1)) if self.is_discrete else 0
+        if 1 - once / len(values) >= _SAMPLED:
+            return ""
+        return f"too few rows for {self.name}: {once:,} of its {len(values):,} values are seen once"
 
 
 def measure_pairs(holds: str, columns: dict[str, Column], rows: int, asked: Asked) -> Found:
@@ -115,6 +125,8 @@ def _measure_pair(x: Variable, y: Variable, drawn: np.ndarray | None, asked: Ask
     if asked.shuffles:
         row |= {"p": None, "q": None}
     row |= {"n": len(a), "note": None}
+    if unique := x.unique or y.unique:
+        return row | {"note": unique}
     if len(a) < _FEWEST:
         return row | {"note": f"only {len(a)} rows hold both; {_FEWEST} are needed"}
     estimate, remark = _information(x.is_discrete, a, y.is_discrete, b, asked)

@@ -16,6 +16,8 @@ from isentrope.measures import Estimate
 # Remarks on single rows that are printed; a table of all pairs may have hundreds. One that recurs more often than
 # `_REPEATED` is printed once.
 _MOST_REMARKS, _REPEATED = 20, 3
+# Names are wrapped where a table is too wide, but not below this; then columns are left out, in this order.
+_NARROWEST, _DISPENSABLE = 12, ("type", "read as", "shape")
 
 
 def console() -> Console:
@@ -56,28 +58,34 @@ def _print(console: Console, file: str, found: Found, unit: str) -> None:
     console.print(Text.assemble((display_name(file), "bold"), ": ", found.holds))
     table = Table(
         box=box.SIMPLE_HEAD if on_terminal else None,
-        padding=(0, 1, 0, 0),
-        pad_edge=on_terminal,
+        padding=0 if on_terminal else (0, 1, 0, 0),
+        pad_edge=False,
         header_style="bold" if on_terminal else "",
         show_edge=False,
     )
     names = list(found.rows[0])[: found.keys]
-    shown = [key for key in found.rows[0] if key != "note" and any(row.get(key) is not None for row in found.rows)]
+    # Of pairs those without a value are told in remarks alone.
+    listed = [row for row in found.rows if found.keys == 1 or _has_value(row)]
+    shown = [key for key in found.rows[0] if key != "note" and any(row.get(key) is not None for row in listed)]
     if not any(row.get("missing") for row in found.rows):
         shown = [key for key in shown if key != "missing"]
+    written = [[_written(row.get(key), with_error="tensor" not in names) for key in shown] for row in listed]
+    left_out = _left_out(shown, names, written, unit, console.width) if on_terminal else []
+    written = [[text for key, text in zip(shown, texts, strict=True) if key not in left_out] for texts in written]
+    shown = [key for key in shown if key not in left_out]
     for key in shown:
         is_number = any(isinstance(row.get(key), int | float) for row in found.rows)
         table.add_column(
             _heading(key, unit, broken=on_terminal),
             justify="right" if is_number else "left",
-            no_wrap=is_number,
+            no_wrap=key not in names,
             overflow="fold",
-            min_width=None if is_number else min(16, max(len(_written(row.get(key))) for row in found.rows)),
             style="cyan" if key in names and on_terminal else "",
         )
-    for row in found.rows:
-        table.add_row(*(Text(_written(row.get(key), with_error="tensor" not in names)) for key in shown))
-    console.print(table)
+    for texts in written:
+        table.add_row(*map(Text, texts))
+    if shown:
+        console.print(table)
     said: dict[str, list[str]] = {}
     for row in found.rows:
         if row.get("note"):
@@ -85,13 +93,38 @@ def _print(console: Console, file: str, found: Found, unit: str) -> None:
     remarks = [
         (f"{label}: ", note)
         for note, labels in said.items()
-        for label in (labels if len(labels) <= _REPEATED else [f"{len(labels)} rows"])
+        for label in (
+            labels if len(labels) <= _REPEATED else [f"{len(labels)} {'pairs' if found.keys == 2 else 'rows'}"]
+        )
     ]
     if len(remarks) > _MOST_REMARKS:
         remarks = [*remarks[:_MOST_REMARKS], (f"{len(remarks) - _MOST_REMARKS} remarks more: ", "see --json")]
+    if left_out:
+        remarks.append(("left out for want of width: ", f"{' and '.join(left_out)} (--json has all)"))
     for name, remark in [*remarks, *(("", note) for note in found.notes)]:
         console.print(Text.assemble("" if on_terminal else "# ", (name, "cyan" if on_terminal else ""), remark))
     console.print()
+
+
+def _has_value(row: dict[str, Any]) -> bool:
+    return any(value is not None for key, value in row.items() if key.endswith("*"))
+
+
+def _left_out(shown: list[str], names: list[str], written: list[list[str]], unit: str, width: int) -> list[str]:
+    """The columns to be left out so that the others fit, names wrapped if need be."""
+    widths = {
+        key: max([*map(len, _heading(key, unit, broken=True).split("\n")), *(len(texts[place]) for texts in written)])
+        for place, key in enumerate(shown)
+    }
+    widths |= {key: min(widths[key], _NARROWEST) for key in names if key in widths}
+    left_out: list[str] = []
+    for key in _DISPENSABLE:
+        kept = [size for other, size in widths.items() if other not in left_out]
+        # One place between two columns, and one at the edges that the frame has.
+        if sum(kept) + len(kept) + 1 <= width:
+            break
+        left_out += [key] * (key in shown)
+    return left_out
 
 
 def _written(value: Any, with_error: bool = True) -> str:

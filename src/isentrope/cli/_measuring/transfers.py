@@ -5,6 +5,7 @@ pairs are measured at once. Nearest neighbours find any dependence, a pair at a 
 always a pair at a time. What is missing cuts a series in two, so the longest stretch without a gap is measured.
 """
 
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -29,7 +30,9 @@ _FROM_ENTROPIES = "pairs of symbols: from entropies ({})"
 
 def measure_transfers(holds: str, columns: dict[str, Column], rows: int, asked: Asked) -> Found:
     """A row for each ordered pair of columns, the largest transfer first, and the matrix of all of them."""
-    variables, notes = variables_of(columns, rows, asked)
+    # A count that rises tells of the next value as any number does, however few values it takes.
+    integers = [name for name, column in columns.items() if pa.types.is_integer(column.values.type)]
+    variables, notes = variables_of(columns, rows, replace(asked, numeric=[*asked.numeric, *integers]))
     if len(variables) < 2:
         raise ValueError(f"--transfer takes at least 2 columns (got {len(variables)})")
     stretch, remark = _stretch(variables, rows)
@@ -39,10 +42,14 @@ def measure_transfers(holds: str, columns: dict[str, Column], rows: int, asked: 
         stretch = slice(start, start + asked.most_rows)
         remark = f"{asked.most_rows:,} successive rows of {rows:,}, from row {start + 1:,} on (--rows for more)"
     series = {variable.name: variable.values[stretch] for variable in variables}
-    matrix = _pair_by_pair(series, asked) if by_pairs else _together(series, asked)
+    remarks: dict[tuple[int, int], str] = {}
+    matrix = _pair_by_pair(series, asked, remarks) if by_pairs else _together(series, asked)
     tested = not np.isnan(matrix.pvalues[~np.eye(len(variables), dtype=bool)]).any()
-    found = _rows(matrix, tested)
-    notes += [_METHODS.get(method, _FROM_ENTROPIES).format(method) for method in matrix.method.split(" and ")]
+    found = _rows(matrix, tested, remarks)
+    methods: dict[str, list[str]] = {}
+    for method in matrix.method.split(" and "):
+        methods.setdefault(_METHODS.get(method, _FROM_ENTROPIES), []).append(method)
+    notes += [how.format(", ".join(names)) for how, names in methods.items()]
     lag, history = asked.lag or 1, asked.history
     steps = f"{lag} to {lag + history - 1} steps" if history > 1 else f"{lag} step{'s' * (lag > 1)}"
     known = f"last {history} values" if history > 1 else "last value"
@@ -92,7 +99,10 @@ def _together(series: dict[str, np.ndarray], asked: Asked) -> TransferEntropyMat
     )
 
 
-def _pair_by_pair(series: dict[str, np.ndarray], asked: Asked) -> TransferEntropyMatrix:
+def _pair_by_pair(
+    series: dict[str, np.ndarray], asked: Asked, remarks: dict[tuple[int, int], str]
+) -> TransferEntropyMatrix:
+    """The matrix of all pairs; what is to be said of one goes into the remarks."""
     d, names = len(series), tuple(series)
     # Codes as objects are symbols for the estimator however many there are.
     taken = [values.astype(object) if values.dtype.kind == "i" else values for values in series.values()]
@@ -110,6 +120,8 @@ def _pair_by_pair(series: dict[str, np.ndarray], asked: Asked) -> TransferEntrop
                 base=asked.base,
             )
             values[i, j], stderr[i, j], methods[i, j], n = found.value, found.stderr, found.method, found.n
+            # Before the first semicolon it says how it read the variables.
+            remarks[i, j] = found.note.partition("; ")[2]
             if asked.shuffles:
                 test = found.test(asked.shuffles, rng=0, n_jobs=-1, stop_after=SETTLED)
                 pvalues[i, j] = test.pvalue
@@ -117,7 +129,7 @@ def _pair_by_pair(series: dict[str, np.ndarray], asked: Asked) -> TransferEntrop
     return TransferEntropyMatrix(values, stderr, pvalues, asked.unit, method, n, names)
 
 
-def _rows(matrix: TransferEntropyMatrix, tested: bool) -> list[dict[str, Any]]:
+def _rows(matrix: TransferEntropyMatrix, tested: bool, remarks: dict[tuple[int, int], str]) -> list[dict[str, Any]]:
     """The largest transfer first."""
     adjusted = matrix.adjusted_pvalues() if tested else matrix.pvalues
     rows = []
@@ -129,5 +141,5 @@ def _rows(matrix: TransferEntropyMatrix, tested: bool) -> list[dict[str, Any]]:
         if tested:
             # The F test gives values of any size, of which two digits say all.
             row |= {"p": float(f"{matrix.pvalues[i, j]:.2g}"), "q": float(f"{adjusted[i, j]:.2g}")}
-        rows.append(row | {"n": matrix.n})
+        rows.append(row | {"n": matrix.n, "note": remarks.get((i, j)) or None})
     return sorted(rows, key=lambda row: -row["transfer*"])
