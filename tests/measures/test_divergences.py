@@ -368,3 +368,12 @@ def test_misuse_of_the_new_arguments_is_named():
         generalized_jensen_shannon_divergence(np.eye(2), among=-1)
     with pytest.raises(ValueError, match="among must be an axis of the 2 of p"):
         generalized_jensen_shannon_divergence(np.eye(2), among=2)
+
+
+def test_no_distributions_and_rows_of_unequal_length_are_refused():
+    with pytest.raises(
+        ValueError, match="generalized_jensen_shannon_divergence: there are no distributions along axis"
+    ):
+        generalized_jensen_shannon_divergence(np.zeros((0, 2)))
+    with pytest.raises(ValueError, match="kl_divergence: q must be numbers in rows of one length"):
+        kl_divergence([0.5, 0.5], [[0.5, 0.5], [1.0]])

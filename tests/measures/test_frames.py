@@ -6,12 +6,15 @@ import pyarrow as pa
 import pytest
 
 from isentrope.measures import (
+    differential_entropy,
+    discrete_entropy,
     discrete_joint_entropy,
     discrete_mutual_information,
     effective_rank,
     entropy,
     mutual_information,
     mutual_information_matrix,
+    permutation_entropy,
 )
 from isentrope.measures._frames import table_of, values_of
 
@@ -99,6 +102,34 @@ def test_nullable_columns_of_a_frame_are_numbers():
 @pytest.mark.parametrize("values", [["a", "b", "a"], [True, False, True], [1.5, None, 2.5]])
 def test_arrays_of_pyarrow_that_need_a_copy(values):
     np.testing.assert_array_equal(values_of(pa.array(values)), np.array(pd.Series(values)))
+
+
+HIDDEN = np.arange(40) == 3
+
+
+@pytest.mark.parametrize(
+    ("measure", "values"),
+    [
+        (lambda x: mutual_information(x, np.arange(40.0)), np.linspace(0, 1, 40)),
+        (lambda x: discrete_mutual_information(x, np.arange(40) % 2), np.array(list("abcd") * 10)),
+        (lambda x: mutual_information_matrix(np.ma.stack([x, x], axis=1)), np.linspace(0, 1, 40)),
+        (discrete_entropy, np.arange(40) % 4),
+        (differential_entropy, np.linspace(0, 1, 40)),
+        (entropy, np.full(40, 1 / 40)),
+        (permutation_entropy, np.linspace(0, 1, 40)),
+    ],
+)
+def test_masked_values_are_missing_and_not_uncovered(measure, values):
+    with pytest.raises(ValueError, match=r"1 of 40 samples|1 samples of series|p is NaN \(nan\) at index \(3,\)"):
+        measure(np.ma.array(values, mask=HIDDEN))
+    shown = measure(np.ma.array(values, mask=False))
+    np.testing.assert_array_equal(np.asarray(shown), np.asarray(measure(values)))
+
+
+def test_masked_samples_of_a_series_can_be_left_out():
+    values = np.random.default_rng(0).normal(size=40)
+    masked = permutation_entropy(np.ma.array(values, mask=HIDDEN), nan_policy="omit")
+    assert masked == permutation_entropy(np.where(HIDDEN, np.nan, values), nan_policy="omit")
 
 
 def test_categories_that_are_numbers_are_symbols():

@@ -6,13 +6,14 @@ of ``log 0``, and the support, where a probability is not 0. The zeros keep ``p 
 
 import sys
 from math import isnan
+from numbers import Real
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj, is_jax_array, is_torch_array
 from jaxtyping import Float
 
-from isentrope.measures._frames import array_of
+from isentrope.measures._frames import array_of, without_mask
 
 # Closer to order 1 than this, 1 - Σ p^α loses digits, and the same sum is taken of p (p^(α-1) - 1).
 NEAR_ONE = 0.1
@@ -103,6 +104,8 @@ def weighted_excess(p: Any, log_p: Any, change: Any, xp: Any) -> Any:
 
 def check_order(name: str, argument: str, order: float) -> None:
     """Refuse an order of a Rényi or Tsallis quantity below 0."""
+    if not isinstance(order, Real):
+        raise TypeError(f"{name}: {argument} must be a real number, got {order!r}")
     if isnan(order) or order < 0:
         raise ValueError(f"{name}: {argument} must be at least 0, got {order!r}")
 
@@ -118,7 +121,7 @@ def _choose(name: str, argument: str, probabilities: Any, logits: Any, single: b
 
 
 def _as_array(name: str, argument: str, values: Any) -> Any:
-    array: Any = np.asarray(values, dtype=np.float64) if isinstance(values, (list, tuple)) else values
+    array: Any = _numbers(name, argument, values) if isinstance(values, (list, tuple)) else without_mask(values)
     if hasattr(array, "to_numpy"):
         array = array_of(name, argument, array)
     dtype: Any = getattr(array, "dtype", None)
@@ -127,6 +130,13 @@ def _as_array(name: str, argument: str, values: Any) -> Any:
     if not _is_half(dtype) and not array_namespace(array).isdtype(dtype, "real floating"):
         raise TypeError(f"{name}: {argument} must be of a real floating dtype, got {dtype}")
     return array
+
+
+def _numbers(name: str, argument: str, values: list | tuple) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {argument} must be numbers in rows of one length ({error})") from None
 
 
 def _is_half(dtype: Any) -> bool:

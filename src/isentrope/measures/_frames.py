@@ -44,8 +44,21 @@ def table_of(where: str, argument: str, data: Any) -> Table | None:
     return table
 
 
+def without_mask(data: Any) -> Any:
+    """What a masked array hides becomes a missing value, which a conversion to an array would uncover; other data stay."""
+    if not isinstance(data, np.ma.MaskedArray):
+        return data
+    if not np.ma.is_masked(data):
+        return data.data
+    numbers = data.dtype.kind in "fiub"
+    values = data.data.astype(np.float64 if numbers else object)
+    values[np.ma.getmaskarray(data)] = np.nan if numbers else None
+    return values
+
+
 def values_of(data: Any) -> np.ndarray:
     """The values of an array, a tensor on any device, a series or a list."""
+    data = without_mask(data)
     if is_torch_array(data):
         held = data.detach().cpu()
         return (held.float() if str(held.dtype) == "torch.bfloat16" else held).numpy()

@@ -15,6 +15,7 @@ from array_api_compat import array_namespace, is_numpy_array, is_torch_array
 from jaxtyping import Bool, Real
 
 from isentrope.measures._array import Labelled
+from isentrope.measures._frames import without_mask
 from isentrope.measures.estimate import unit_of
 
 Series: TypeAlias = Real[Any, "..."] | Bool[Any, "..."] | list | tuple | Labelled
@@ -157,8 +158,12 @@ def read_series(
 
 
 def _unlabelled(where: str, series: Any) -> Any:
+    series = without_mask(series)
     if isinstance(series, list | tuple):
-        return np.asarray(series)
+        try:
+            return np.asarray(series)
+        except ValueError as error:
+            raise ValueError(f"{where}: series must be rows of one length ({error})") from None
     if is_torch_array(series) or not hasattr(series, "to_numpy"):
         return series
     if hasattr(series, "columns"):

@@ -4,9 +4,12 @@ from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 
+from isentrope.measures._frames import without_mask
+
 
 def encode(samples, where: str) -> np.ndarray:
     """Non-negative integer codes of the samples, in one dimension; equal samples have equal codes."""
+    samples = without_mask(samples)
     if isinstance(samples, str):
         codes = np.frombuffer(samples.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     elif isinstance(samples, bytes | bytearray | memoryview):

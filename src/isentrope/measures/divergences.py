@@ -291,6 +291,8 @@ def generalized_jensen_shannon_divergence(
     if among == reading.axis:
         raise ValueError(f"{name}: among and axis must differ, both are axis {among}")
     count = given.p.shape[among]
+    if count == 0:
+        raise ValueError(f"{name}: there are no distributions along axis {among} (shape {tuple(given.p.shape)})")
     shares = [1 / count] * count if weights is None else [float(weight) for weight in weights]
     if len(shares) != count or not min(shares) >= 0 or not isclose(sum(shares), 1, abs_tol=1e-9):
         raise ValueError(f"{name}: weights must be {count} numbers, not negative, with sum 1, got {tuple(shares)}")

@@ -153,12 +153,15 @@ def compressed_size(data: bytes) -> CompressedSize:
 
     Raises:
         ValueError: if there are no bytes.
+        TypeError: if the data are not bytes.
 
     Examples:
         >>> size = compressed_size(b"abba" * 1000)
         >>> size.per_byte(base=2) < 0.1
         True
     """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"compressed_size: data must be bytes, got {type(data).__name__}")
     if not data:
         raise ValueError("compressed_size: there are no bytes; at least one is needed")
     preset = 6 if len(data) <= _LARGE else 1
