@@ -109,7 +109,8 @@ def mutual_information(
         window: samples no more than so many rows apart are not neighbours (Theiler's window for series).
         base: base of the logarithm; None for nats, 2 for bits.
         local: keep the pointwise values in ``Estimate.local`` (NaN for samples left out).
-        stderr: also estimate the standard error of neighbour methods, which takes about as long again; NaN without.
+        stderr: also estimate the standard error of neighbour methods, which takes as long as the value of about 8000
+            samples; NaN without.
         n_jobs: number of threads of a search; None for all cores where that pays.
 
     Returns:
@@ -192,7 +193,8 @@ def conditional_mutual_information(
         window: samples no more than so many rows apart are not neighbours.
         base: base of the logarithm; None for nats, 2 for bits.
         local: keep the pointwise values in ``Estimate.local``.
-        stderr: also estimate the standard error of neighbour methods, which takes about as long again; NaN without.
+        stderr: also estimate the standard error of neighbour methods, which takes as long as the value of about 8000
+            samples; NaN without.
         n_jobs: number of threads of a search; None for all cores where that pays.
 
     Returns:

@@ -60,7 +60,8 @@ def total_correlation(
         window: samples no more than so many rows apart are not neighbours.
         base: base of the logarithm; None for nats, 2 for bits.
         local: keep the pointwise values in ``Estimate.local``.
-        stderr: also estimate the standard error of neighbour methods, which takes about as long again; NaN without.
+        stderr: also estimate the standard error of neighbour methods, which takes as long as the value of about 8000
+            samples; NaN without.
         n_jobs: number of threads of a search; None for all cores where that pays.
 
     Returns:
@@ -112,7 +113,8 @@ def dual_total_correlation(
         window: samples no more than so many rows apart are not neighbours.
         base: base of the logarithm; None for nats, 2 for bits.
         local: keep the pointwise values in ``Estimate.local``.
-        stderr: also estimate the standard error of neighbour methods, which takes about as long again; NaN without.
+        stderr: also estimate the standard error of neighbour methods, which takes as long as the value of about 8000
+            samples; NaN without.
         n_jobs: number of threads of a search; None for all cores where that pays.
 
     Returns:
@@ -162,7 +164,8 @@ def o_information(
         window: samples no more than so many rows apart are not neighbours.
         base: base of the logarithm; None for nats, 2 for bits.
         local: keep the pointwise values in ``Estimate.local``.
-        stderr: also estimate the standard error of neighbour methods, which takes about as long again; NaN without.
+        stderr: also estimate the standard error of neighbour methods, which takes as long as the value of about 8000
+            samples; NaN without.
         n_jobs: number of threads of a search; None for all cores where that pays.
 
     Returns:
@@ -213,7 +216,8 @@ def s_information(
         window: samples no more than so many rows apart are not neighbours.
         base: base of the logarithm; None for nats, 2 for bits.
         local: keep the pointwise values in ``Estimate.local``.
-        stderr: also estimate the standard error of neighbour methods, which takes about as long again; NaN without.
+        stderr: also estimate the standard error of neighbour methods, which takes as long as the value of about 8000
+            samples; NaN without.
         n_jobs: number of threads of a search; None for all cores where that pays.
 
     Returns:

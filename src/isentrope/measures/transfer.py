@@ -64,7 +64,8 @@ def transfer_entropy(
             autocorrelated series, about the time of decorrelation.
         base: base of the logarithm; None for nats, 2 for bits.
         local: keep the value at each time from ``max(target_history, lag + source_history - 1)`` on.
-        stderr: also estimate the standard error of neighbour methods, which takes about as long again; NaN without.
+        stderr: also estimate the standard error of neighbour methods, which takes as long as the value of about 8000
+            samples; NaN without.
         n_jobs: number of threads of a search; None for all cores where that pays.
 
     Returns:
