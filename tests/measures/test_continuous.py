@@ -7,7 +7,10 @@ import pytest
 from scipy import stats
 from scipy.special import digamma
 
+from isentrope.measures import kl_divergence_from_samples, mutual_information, mutual_information_matrix
 from isentrope.measures.continuous import differential_entropy
+
+PAIRED = np.random.default_rng(0).normal(size=(300, 2))
 
 
 @pytest.mark.parametrize("euclidean", [False, True])
@@ -296,3 +299,18 @@ def test_neighbours_need_one_sample_more_than_there_are_neighbours():
     assert "lower bound" in found.note
     with pytest.raises(ValueError, match=r"at least 8 samples are needed \(got 7\)"):
         differential_entropy(x, method="knn", k=7)
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda n_jobs: differential_entropy(PAIRED, n_jobs=n_jobs),
+        lambda n_jobs: mutual_information(*PAIRED.T, n_jobs=n_jobs),
+        lambda n_jobs: kl_divergence_from_samples(*PAIRED.T, n_jobs=n_jobs),
+        lambda n_jobs: mutual_information_matrix(PAIRED, n_jobs=n_jobs).values[0, 1],
+    ],
+)
+def test_threads_are_asked_for_in_one_way(measure):
+    assert measure(-1) == measure(1)
+    with pytest.raises(ValueError, match=r"^(diff|mut|kl)\w+: n_jobs must be positive, or -1 for all cores \(got 0\)"):
+        measure(0)

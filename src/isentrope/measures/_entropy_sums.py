@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import digamma
 
-from isentrope.measures._parts import SMALLEST_PART, part_size, parts
+from isentrope._threads import threads_of
+from isentrope.measures._parts import part_size, parts, too_few
 from isentrope.measures._spaces import (
     Column,
     Space,
@@ -63,7 +64,7 @@ class Settings:
         check_at_least(self.name, "k", self.k, 1)
         check_at_least(self.name, "window", self.window, 0)
         if self.n_jobs is not None:
-            check_at_least(self.name, "n_jobs", self.n_jobs, 1)
+            threads_of(self.name, self.n_jobs)
 
 
 Neighbours = Callable[[list[Space], Terms, Settings, int | None], tuple[np.ndarray, np.ndarray]]
@@ -191,7 +192,7 @@ def _by_neighbours(
         alone = _variance_by_parts(evaluate, spaces, settings)
         if alone is None:
             alone = float(np.var(values[kept], ddof=1)) / len(kept)
-            told.append(f"the standard error is a lower bound: fewer than {2 * SMALLEST_PART} samples")
+            told.append(too_few(settings.k))
         variance = alone * dependence
         notes += told
     if np.median(radius) == 0:

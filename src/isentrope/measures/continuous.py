@@ -12,8 +12,9 @@ import numpy.typing as npt
 from jaxtyping import Real
 from scipy.special import digamma, polygamma
 
+from isentrope._threads import threads_of
 from isentrope.measures._frames import table_of, values_of
-from isentrope.measures._parts import SMALLEST_PART, apart, part_size, parts
+from isentrope.measures._parts import apart, part_size, parts, too_few
 from isentrope.measures._spaces import deviation, power_of_two
 from isentrope.measures.estimate import Estimate, check_at_least, unit_of
 from isentrope.measures.gaussian import gaussian_log_density, gaussian_scores
@@ -104,6 +105,8 @@ def differential_entropy(
         Estimate(2.794 ± 0.047 nat, gaussian, n=500)
     """
     nats, unit = unit_of(base, "differential_entropy")
+    if n_jobs is not None:
+        threads_of("differential_entropy", n_jobs)
     points = _points(samples)
     n, dimensions = points.shape
     if method is None:
@@ -230,8 +233,7 @@ def _by_neighbours(points: np.ndarray, k: int, euclidean: bool, standardize: boo
     if chosen is not None:
         found = values(apart(scaled[chosen.rows], chosen.part), n_jobs)
         return _Density(local, chosen.variance_of_whole(found, slice(None), len(points)))
-    note = f"the standard error is a lower bound: fewer than {2 * SMALLEST_PART} samples"
-    return _Density(local, float(np.var(local, ddof=1)) / len(local), note)
+    return _Density(local, float(np.var(local, ddof=1)) / len(local), too_few(k))
 
 
 def _by_kernels(points: np.ndarray) -> _Density:

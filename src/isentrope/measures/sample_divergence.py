@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from isentrope.measures._parts import SMALLEST_PART, apart, part_size, parts
+from isentrope._threads import threads_of
+from isentrope.measures._parts import apart, part_size, parts, too_few
 from isentrope.measures._spaces import as_numbers, columns_of, deviation, power_of_two
 from isentrope.measures.estimate import Estimate, check_at_least, unit_of
 from isentrope.measures.neighbours import NeighbourSearch
@@ -76,6 +77,8 @@ def kl_divergence_from_samples(
     if metric not in ("max", "euclidean"):
         raise ValueError(f"{name}: metric must be 'max' or 'euclidean' (got {metric!r})")
     check_at_least(name, "k", k, 1)
+    if n_jobs is not None:
+        threads_of(name, n_jobs)
     here, there = (_numbers(name, argument, data) for argument, data in (("x", x), ("y", y)))
     (n, dimensions), (m, other) = here.shape, there.shape
     if dimensions != other:
@@ -117,7 +120,7 @@ def kl_divergence_from_samples(
         variance = chosen.variance_of_whole(values(*moved, n_jobs), slice(None), n)
     if variance is None:
         variance = float(np.var(known, ddof=1)) / n
-        note = f"the standard error is a lower bound: fewer than {2 * SMALLEST_PART} samples"
+        note = too_few(k)
 
     def shuffled(generator: np.random.Generator) -> float:
         dealt = generator.permutation(together)
