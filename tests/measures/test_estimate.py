@@ -2,6 +2,7 @@ import copy
 import json
 import math
 import pickle
+import warnings
 from dataclasses import FrozenInstanceError
 
 import numpy as np
@@ -199,6 +200,8 @@ def test_a_generator_goes_on_and_a_seed_starts_anew():
 
 
 def test_one_shuffle_has_no_spread():
-    result = Estimate(1.0, shuffled=lambda generator: 0.0).test(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = Estimate(1.0, shuffled=lambda generator: 0.0).test(1)
     assert math.isnan(result.null_std)
     assert result.pvalue == 0.5

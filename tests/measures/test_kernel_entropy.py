@@ -322,7 +322,7 @@ def test_a_kernel_is_one_on_its_diagonal_and_bears_points_far_off():
 
 def test_points_that_recur_have_no_width_whatever_rounding_leaves_of_their_distances():
     with pytest.raises(ValueError, match="more than half of the points have 10 equals"):
-        neighbour_bandwidth(np.repeat(normal(7, 3), 20, axis=0))
+        neighbour_bandwidth(np.repeat(normal(7, 64), 20, axis=0))
 
 
 def test_the_diagonal_of_an_operator_in_float32_is_exact():
