@@ -9,10 +9,10 @@ import numpy as np
 
 # Parts have at least so many samples, and where there are enough so many: the means of smaller ones scatter less than 1/n
 # says, most of all those of conditional informations.
-SMALLEST_PART = 100
+_SMALLEST_PART = 100
 _LARGE_PART = 500
 _PARTS = 16
-_SAMPLES_PER_NEIGHBOUR = 50
+_LEAST_PER_NEIGHBOUR, _SAMPLES_PER_NEIGHBOUR = 4, 50
 
 
 class Parts(NamedTuple):
@@ -31,7 +31,13 @@ class Parts(NamedTuple):
 
 def part_size(n: int, k: int) -> int:
     """How many of n samples a part is to have at least where k neighbours are sought."""
-    return max(SMALLEST_PART, min(max(_LARGE_PART, _SAMPLES_PER_NEIGHBOUR * k), n // 2))
+    least = max(_SMALLEST_PART, _LEAST_PER_NEIGHBOUR * k)
+    return max(least, min(max(_LARGE_PART, _SAMPLES_PER_NEIGHBOUR * k), n // 2))
+
+
+def too_few(k: int) -> str:
+    """The note where there are no two parts."""
+    return f"the standard error is a lower bound: fewer than {2 * part_size(0, k)} samples"
 
 
 def parts(n: int, smallest: int, largest: int) -> Parts | None:
