@@ -652,6 +652,17 @@ def test_intervals_of_series_cover_the_truth(n, window, least):
     assert least < np.mean([one.interval()[0] < truth < one.interval()[1] for one in found]) < 0.985
 
 
+def test_many_neighbours_take_large_parts():
+    # In halves of 100 samples there are not 120 neighbours, and 98 are all of them.
+    x, y = correlated(200, 0.6, seed=14)
+    for k in (98, 120):
+        for options in ({}, {"window": 5}):
+            found = mutual_information(x, y, k=k, **options)
+            assert f"a lower bound: fewer than {8 * k} samples" in found.note
+            assert found.stderr > 0
+    assert "bound" not in mutual_information(x, y, k=25).note
+
+
 def test_a_single_sample_is_too_few():
     with pytest.raises(ValueError, match=r"mutual_information: at least 2 samples are needed \(got 1\)"):
         mutual_information([1.0], [2.0])

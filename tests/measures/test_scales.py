@@ -82,7 +82,7 @@ def test_coding_rate_is_one_function_of_the_distortion():
         rate.backward()
         # d/dt R(tZ) at t = 1.
         expected = np.sum(singular / (distortion + singular))
-        assert float((features.grad * features).sum()) == pytest.approx(expected, rel=1e-9)
+        assert float((features.grad * features).sum().detach()) == pytest.approx(expected, rel=1e-9)
 
 
 def test_an_accumulator_refuses_what_its_numbers_cannot_hold():

@@ -81,7 +81,7 @@ class CovarianceAccumulator:
             raise ValueError(f"{name}: batch must be finite (row {_first_not_finite(rows, xp)} is not)")
         mean = xp.mean(rows, axis=0)
         centred = rows - mean
-        self._check_squares(name, float(xp.max(xp.abs(rows))), float(xp.max(xp.abs(centred))), xp.finfo(rows.dtype))
+        self._check_squares(name, float(xp.max(xp.abs(rows))), xp.finfo(rows.dtype))
         self._join(n, mean, xp.matrix_transpose(centred) @ centred)
 
     def merge(self, other: "CovarianceAccumulator") -> None:
@@ -129,16 +129,12 @@ class CovarianceAccumulator:
                 f"{name}: {argument} must be on {device(self.mean)}, as the batches before, got {device(array)}"
             )
 
-    def _check_squares(self, name: str, largest: float, spread: float, limits: Any) -> None:
+    def _check_squares(self, name: str, size: float, limits: Any) -> None:
         """Refuse values whose squares are beyond the range of the accumulator's numbers."""
-        for size, beyond in (
-            (largest, largest > float(limits.max) ** 0.5 / 1e6),
-            (spread, 0 < spread < float(limits.smallest_normal) ** 0.5),
-        ):
-            if beyond:
-                raise ValueError(
-                    f"{name}: squares of the values of batch, of a size of {size:.3g}, are beyond {self.dtype}; rescale them"
-                )
+        if size > float(limits.max) ** 0.5 / 1e6 or 0 < size < float(limits.smallest_normal) ** 0.5:
+            raise ValueError(
+                f"{name}: squares of the values of batch, of a size of {size:.3g}, are beyond {self.dtype}; rescale them"
+            )
 
     def _join(self, n: int, mean: Any, scatter: Any) -> None:
         if self.n == 0:

@@ -84,7 +84,7 @@ def mutual_information(
     The standard error of neighbour methods comes from the estimates of parts of the samples (halves, or of 500 to 750 for
     k up to 10), whose variance falls as 1/N. In simulations it was 0.85 to 1.05 times the spread, lowest for conditional
     informations. The spread of the local values would make it too small, by 1.2 to 1.6 times, because neighbours share what
-    is random in them; it serves only below 200 samples, which the note says, and the Gaussian methods, where local values
+    is random in them; it serves only below 200 samples (8 k), as the note says, and the Gaussian methods, where local values
     are independent (where the variables are too, the error becomes 1.3 times too wide). Resampling with replacement would
     not do: copies are neighbours at distance 0. The bias is not in the standard error.
 
