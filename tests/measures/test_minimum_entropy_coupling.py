@@ -91,6 +91,33 @@ def test_refining_finds_less_entropy_on_average_and_never_more():
     assert np.mean(gained) == pytest.approx(0.023, abs=3 * np.std(gained) / 60**0.5)
 
 
+@pytest.mark.parametrize("seed", range(25))
+def test_refining_matches_the_best_of_all_pairs_of_masses(seed):
+    rng = np.random.default_rng(seed)
+    laws = rng.dirichlet(np.ones(6)), rng.dirichlet(np.ones(7))
+    left, cells = [list(law) for law in laws], []
+    while max(left[0]) > 1e-14 and max(left[1]) > 1e-14:
+        pairs = [(i, j) for i, j in product(range(6), range(7)) if min(left[0][i], left[1][j]) > 1e-14]
+        i, j = max(pairs, key=lambda pair: min(left[0][pair[0]], left[1][pair[1]])
+                   - abs(left[0][pair[0]] - left[1][pair[1]]) / 4)  # fmt: skip
+        cells.append(min(left[0][i], left[1][j]))
+        left[0][i], left[1][j] = left[0][i] - cells[-1], left[1][j] - cells[-1]
+    slow = min(bits(cells), minimum_entropy_coupling(*laws, base=2).entropy)
+    assert minimum_entropy_coupling(*laws, refine=True, base=2).entropy == pytest.approx(slow, abs=1e-12)
+
+
+def test_lower_bound_is_the_better_of_two():
+    # A pair found by climbing, whose greedy coupling is further from the bound of majorisation than it can be from the least.
+    p = np.array([0.1816, 0.18, 0.1598, 0.4786])
+    q = np.array([0.297, 0.2975, 0.1124, 0.2931])
+    plain, refined = (minimum_entropy_coupling(p, q, refine=flag, base=2) for flag in (False, True))
+    sums = np.minimum(np.cumsum(np.sort(p)[::-1]), np.cumsum(np.sort(q)[::-1]))
+    assert plain.entropy - bits(np.diff(sums, prepend=0)) > 0.6
+    assert plain.lower_bound == pytest.approx(plain.entropy - 1 / (e * log(2)), abs=1e-12)
+    assert refined.lower_bound == pytest.approx(plain.lower_bound, abs=1e-12)
+    assert refined.entropy <= plain.entropy
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_refined_couplings_are_not_below_the_exact_minimum(seed):
     rng = np.random.default_rng(seed)
@@ -193,6 +220,17 @@ def test_drawn_encoders_are_the_best_next_to_any_map(bound):
     assert information(encoder) == pytest.approx(best_of_every_edge(p, bound), abs=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_drawn_encoders_of_three_outcomes_are_the_best_next_to_any_map(seed):
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.full(3, 1.5))
+    # Anywhere below H(X), or a little above or below the rate of a map.
+    near = bits(np.bincount(rng.integers(0, 2, 3), p)) + rng.choice([-0.02, 0.02])
+    bound = np.clip(near if seed % 2 else rng.uniform(0, 1) * bits(p), 0.01, bits(p) - 1e-3)
+    encoder = entropy_bounded_encoder(p, bound, base=2)
+    assert information(encoder) == pytest.approx(best_of_every_edge(p, bound), abs=1e-6)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_drawn_encoders_are_the_best_next_to_the_maps_of_the_algorithm(seed):
     rng = np.random.default_rng(seed)
@@ -246,6 +284,7 @@ def test_what_passes_a_bottleneck_obeys_its_inequalities(bound):
     [
         (lambda: minimum_entropy_coupling([1.0]), "at least two marginals"),
         (lambda: minimum_entropy_coupling([1.0], [1.0], [1.0], refine=True), r"refine needs two marginals \(got 3\)"),
+        (lambda: minimum_entropy_coupling([1.0], [0.5, 0.50001]), r"marginal 1 must sum to 1 \(got 1.00001\)$"),
         (lambda: minimum_entropy_coupling([1.0], [0.5, 0.4]), r"marginal 1 must sum to 1 \(got 0.9\)$"),
         (
             lambda: minimum_entropy_coupling([1.0], [[0.5, 0.5]]),
@@ -253,7 +292,10 @@ def test_what_passes_a_bottleneck_obeys_its_inequalities(bound):
         ),
         (lambda: minimum_entropy_coupling([1.0], [1.5, -0.5]), r"must not be negative \(got -0.5 at index \(1,\)\)"),
         (lambda: entropy_bounded_encoder([0.5, 0.5], -1), "max_entropy must not be negative"),
-        (lambda: coupling_with_bottleneck([0.5, 0.5], [1.0], np.nan), r"max_entropy must be infinite or .* \(got nan\)"),
+        (
+            lambda: coupling_with_bottleneck([0.5, 0.5], [1.0], np.nan),
+            r"max_entropy must be infinite or .* \(got nan\)",
+        ),
         (lambda: coupling_with_bottleneck([0.5, 0.5], [1.0], 1, base=1), "base must be positive"),
     ],
 )

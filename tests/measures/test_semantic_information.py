@@ -184,6 +184,10 @@ def test_impossible_outcomes_and_false_labels():
         (lambda: semantic_rate(P, [[1, 0], [0.5, 1]], 0), "slope must be positive where a truth is 0"),
         (lambda: semantic_rate(P, TRUTH, np.inf), "slope must be finite"),
         (lambda: semantic_rate(P, [[1, 1], [0, 0]], 1), "of each possible x some label"),
+        (
+            lambda: truth_function([[0.5, 0.5], [0.5, 0.50001]]),
+            r"rows of channel must sum to 1 \(got 1.00001 in row 1\)",
+        ),
         (lambda: truth_function([[0.5, 0.2]]), "rows of channel must sum to 1"),
         (lambda: truth_function([0.5, 0.5]), r"channel must be .* two axes \(got shape \(2,\)\)"),
     ],
