@@ -231,6 +231,18 @@ def test_drawn_encoders_of_three_outcomes_are_the_best_next_to_any_map(seed):
     assert information(encoder) == pytest.approx(best_of_every_edge(p, bound), abs=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_drawn_encoders_are_as_good_as_next_to_the_merged_pair_just_above_the_bound(seed):
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.full(5, 3.0))
+    pairs = [tuple(np.where(np.arange(5) == j, i, np.arange(5))) for i, j in combinations(range(5), 2)]
+    rates = np.array([bits(np.bincount(columns, p)) for columns in pairs])
+    bound = rng.uniform(rates.min() - 0.05, rates.max())
+    above = pairs[int(np.argmin(np.where(rates > bound, rates, np.inf)))]
+    encoder = entropy_bounded_encoder(p, bound, base=2)
+    assert information(encoder) >= best_of_every_edge(p, bound, [above]) - 1e-9
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_drawn_encoders_are_the_best_next_to_the_maps_of_the_algorithm(seed):
     rng = np.random.default_rng(seed)
