@@ -156,6 +156,24 @@ def test_mismatch_is_the_divergence_of_the_source_from_what_the_labels_predict(s
     assert point.mismatch == pytest.approx(divergence, rel=1e-9)
 
 
+def test_labels_at_slope_one_are_the_weights_of_a_mixture():
+    # Three bells that overlap, fitted to counts by expectation and maximisation.
+    rng, x = np.random.default_rng(6), np.arange(30)
+    components = np.exp(-((x[:, None] - [6, 12, 20]) ** 2) / [8, 18, 32])
+    components /= components.sum(axis=0)
+    p = rng.multinomial(400, components @ [0.2, 0.5, 0.3]) / 400
+    seen = p > 0
+    truth = np.where(seen[:, None], components / np.where(seen, p, 1)[:, None], 0)
+    point = semantic_rate(p, truth / truth.max(axis=0), 1.0)
+    # Components as far as they are seen: what falls on other x is missing from each alike in both fits.
+    known, weights = components[seen] / components[seen].sum(axis=0), np.full(3, 1 / 3)
+    for _ in range(20_000):
+        joint = known * weights
+        weights = p[seen] @ (joint / joint.sum(axis=1, keepdims=True))
+    assert point.labels == pytest.approx(weights, abs=1e-5)
+    assert point.mismatch == pytest.approx(p[seen] @ np.log(p[seen] / (known @ weights)), abs=1e-9)
+
+
 def test_information_costs_least_at_slope_one():
     # The paper's information efficiency G/R; away from slope 1 each bit of G costs more than a bit of R.
     points = [semantic_rate(P, TRUTH, slope) for slope in (0.6, 0.8, 0.9, 1.0, 1.1, 1.5, 4.0)]

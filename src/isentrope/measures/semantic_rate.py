@@ -54,7 +54,8 @@ def semantic_rate(
 
     with $p(y_j)=\sum_xp(x)p(y_j|x)$, found by Newton steps until R is within 1e-10 nat of its least value at this slope; then
     $R = sG - \sum_x p(x)\ln\sum_jp(y_j)m_{xj}^s$. R is at least G. They are equal at slope 1 where some mixture of the
-    predictions $p(x|\theta_j)$ is the source, and nowhere else. At slope 0 no label tells anything, R = 0, and all labels are
+    predictions $p(x|\theta_j)$ is the source, and nowhere else. The labels at slope 1 are the weights of greatest likelihood of
+    that mixture: for components $f_j(x)$ give truths proportional to $f_j(x)/p(x)$, and ``mismatch`` is what the fit misses. At slope 0 no label tells anything, R = 0, and all labels are
     taken to be equally probable.
 
     Args:
