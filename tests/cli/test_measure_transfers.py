@@ -83,6 +83,7 @@ def test_the_numbers_are_those_of_the_functions(table_path, transfers):
                 assert row["transfer"]["stderr"] == pytest.approx(expected.stderr[i, j])
                 assert row["q"] == pytest.approx(adjusted[i, j], rel=0.05)
                 assert row["n"] == 1498
+                assert row["transfer"]["bias_correction"] is None
     rows, _ = transfers(table_path, "--neighbours", "--rows", "500", "--column", "first", "--column", "second")
     found = transfer_entropy(columns["first"][500:1000], columns["second"][500:1000], base=2)
     assert rows["first", "second"]["transfer"]["value"] == pytest.approx(found.value)

@@ -17,6 +17,7 @@ _ON_TERMINAL = 40
 _ROWS, _SHUFFLES = 20_000, 199
 # Ordered pairs are twice as many, and their neighbours lie in more dimensions.
 _SUCCESSIVE_ROWS = 5_000
+_FLAG = Parameter(negative="", show_default=False)
 _PICTURES = (".html", ".png", ".svg", ".pdf")
 
 
@@ -29,18 +30,18 @@ def measure(
     missing: Literal["error", "drop"] = "error",
     axis: int | None = None,
     probabilities: Annotated[bool | None, Parameter(negative="--samples")] = None,
-    pairs: Annotated[bool, Parameter(negative="")] = False,
-    test: Annotated[bool, Parameter(negative="")] = False,
+    pairs: Annotated[bool, _FLAG] = False,
+    test: Annotated[bool, _FLAG] = False,
     shuffles: int | None = None,
     rows: int | None = None,
     top: int | None = None,
     plot: Path | None = None,
-    series: Annotated[bool, Parameter(negative="")] = False,
+    series: Annotated[bool, _FLAG] = False,
     lag: int | None = None,
-    transfer: Annotated[bool, Parameter(negative="")] = False,
+    transfer: Annotated[bool, _FLAG] = False,
     history: int | None = None,
-    neighbours: Annotated[bool, Parameter(negative="")] = False,
-    json_lines: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    neighbours: Annotated[bool, _FLAG] = False,
+    json_lines: Annotated[bool, _FLAG, Parameter(name="--json")] = False,
 ) -> None:
     """Measure the entropy of what files hold.
 
@@ -64,7 +65,7 @@ def measure(
     isentrope measure table.csv --column age --column city --missing drop
     isentrope measure table.csv --pairs --test --plot information.html
     isentrope measure recording.npy --series --axis 1
-    isentrope measure recording.npy --transfer --axis 1 --history 2 --plot transfer.png
+    isentrope measure recording.npy --transfer --axis 1 --plot transfer.png
     isentrope measure predictions.npy --probabilities --axis 1 --base e
     isentrope measure model.safetensors --json | jq '.rows[0]'
     ```

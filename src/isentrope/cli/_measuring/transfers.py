@@ -7,6 +7,7 @@ always a pair at a time. What is missing cuts a series in two, so the longest st
 
 from dataclasses import replace
 from itertools import permutations
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -134,9 +135,9 @@ def _rows(matrix: TransferEntropyMatrix, tested: bool, remarks: dict[tuple[int, 
     adjusted = matrix.adjusted_pvalues() if tested else matrix.pvalues
     rows = []
     for i, j in permutations(range(len(matrix.labels)), 2):
-        estimate = Estimate(
-            float(matrix.values[i, j]), float(matrix.stderr[i, j]), matrix.unit, matrix.method, matrix.n
-        )
+        value, error = float(matrix.values[i, j]), float(matrix.stderr[i, j])
+        # The matrix does not tell what the method corrected.
+        estimate = Estimate(value, error, matrix.unit, matrix.method, matrix.n, bias_correction=nan)
         row: dict[str, Any] = {"source": matrix.labels[i], "target": matrix.labels[j], "transfer*": estimate}
         if tested:
             # The F test gives values of any size, of which two digits say all.
