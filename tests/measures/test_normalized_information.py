@@ -52,7 +52,10 @@ def test_a_copy_has_all_and_a_constant_nothing(normalized_by):
 
 @pytest.mark.parametrize("normalized_by", NORMALISERS)
 def test_the_standard_error_is_that_of_leaving_out_each_sample(normalized_by):
-    x, y = dependent(400)
+    # Entropies of 0.4 and 1.8 nat, so that the derivatives by them differ.
+    rng = np.random.default_rng(2)
+    x = (rng.random(3000) < 0.15).astype(int)
+    y = 2 * x + rng.integers(0, 5, 3000)
     options = {"normalized_by": normalized_by, "method": "plugin"}
     # Samples that agree in both variables leave the same behind.
     _, first, number = np.unique(np.stack([x, y]), axis=1, return_index=True, return_counts=True)
@@ -60,8 +63,15 @@ def test_the_standard_error_is_that_of_leaving_out_each_sample(normalized_by):
         [discrete_normalized_mutual_information(np.delete(x, i), np.delete(y, i), **options).value for i in first],
         number,
     )
-    expected = math.sqrt(399 * np.var(without))
-    assert discrete_normalized_mutual_information(x, y, **options).stderr == pytest.approx(expected, rel=0.03)
+    expected = math.sqrt(2999 * np.var(without))
+    assert discrete_normalized_mutual_information(x, y, **options).stderr == pytest.approx(expected, rel=0.01)
+
+
+def test_the_correction_is_what_the_method_adds():
+    x, y = dependent(60)
+    found, plain = (discrete_normalized_mutual_information(x, y, method=m) for m in ("miller_madow", "plugin"))
+    assert found - plain == pytest.approx(found.bias_correction, abs=1e-12)
+    assert found.bias_correction < -0.01
 
 
 def test_independent_variables_share_nothing_on_average():

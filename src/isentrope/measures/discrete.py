@@ -299,6 +299,13 @@ def _block_estimate(blocks: tuple[np.ndarray, np.ndarray], method: str, base: fl
     )
 
 
+def followed(contexts: tuple[np.ndarray, np.ndarray], n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and counts of the n contexts that have a successor: without the last, theirs and the blocks' are one joint law."""
+    labels, counts = contexts[0][:n], contexts[1].copy()
+    counts[contexts[0][n]] -= 1
+    return labels, counts
+
+
 def _conditional_estimate(
     contexts: tuple[np.ndarray, np.ndarray],
     blocks: tuple[np.ndarray, np.ndarray],
@@ -310,9 +317,7 @@ def _conditional_estimate(
     estimator, (nats, unit) = free_estimator(method, where), unit_of(base, where)
     labels, counts = blocks
     n = len(labels)
-    # The last context has no successor: without it both entropies are of one joint law, and the plug-in is not negative.
-    context_labels, context_counts = contexts[0][:n], contexts[1].copy()
-    context_counts[contexts[0][n]] -= 1
+    context_labels, context_counts = followed(contexts, n)
     occupied = context_counts[context_counts > 0]
     whole, context = profile_of(counts), profile_of(occupied)
     uncorrected = max(0.0, plugin(whole) - plugin(context))

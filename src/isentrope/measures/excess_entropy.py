@@ -6,7 +6,7 @@ import numpy as np
 
 from isentrope.measures._symbols import block_codes, encode
 from isentrope.measures.counts import plugin, profile_of
-from isentrope.measures.discrete import Samples, _batch_variance, coverage_note, free_estimator
+from isentrope.measures.discrete import Samples, _batch_variance, coverage_note, followed, free_estimator
 from isentrope.measures.estimate import Estimate, check_at_least, unit_of
 
 
@@ -52,11 +52,8 @@ def excess_entropy(
     estimator, (nats, unit) = free_estimator(method, where), unit_of(base, where)
     *_, contexts, (labels, counts) = block_codes(codes, order + 1)
     n = len(labels)
-    # The last context has no successor; without it both entropies are of one joint law.
-    context_labels, context_counts = contexts[0][:n], contexts[1].copy()
-    context_counts[contexts[0][n]] -= 1
-    occupied = context_counts[context_counts > 0]
-    whole, context = profile_of(counts), profile_of(occupied)
+    context_labels, context_counts = followed(contexts, n)
+    whole, context = profile_of(counts), profile_of(context_counts[context_counts > 0])
 
     def excess(entropy):
         return (order + 1) * entropy(context) - order * entropy(whole)
