@@ -10,7 +10,8 @@ from isentrope.measures.mutual_information import mutual_information
 def variables(n, alphabet):
     rng = np.random.default_rng(0)
     common = rng.integers(0, 50, n)
-    return [(common + rng.integers(0, 4, n)) % size for size in alphabet]
+    # Sizes beyond those of what is common are reached too.
+    return [(common + rng.integers(0, 4, n) if size < 50 else rng.permutation(n)) % size for size in alphabet]
 
 
 # Blocks of one and of several variables, a constant, and a variable of more values than are packed.

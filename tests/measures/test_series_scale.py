@@ -13,6 +13,7 @@ from isentrope.measures import (
     svd_entropy,
     weighted_permutation_entropy,
 )
+from isentrope.measures._series import read_series
 
 NOISE = np.random.default_rng(0).normal(size=200)
 GAPS = np.where(np.arange(200) == 5, np.nan, NOISE)
@@ -68,3 +69,10 @@ def test_numbers_below_the_normal_range(measure):
     # Whole numbers of 2^-1060 are exact; the power of two that would bring them to 1 is beyond the range.
     whole = np.round(1000 * NOISE)
     assert float(measure(np.ldexp(whole, -1060))) == pytest.approx(float(measure(whole)), rel=1e-12)
+
+
+def test_the_deviation_of_a_constant_is_exactly_zero():
+    # The mean of a thousand 0.1 is not 0.1.
+    constants = np.array([[0.1], [1e-300], [-7e200]]).repeat(1000, axis=1)
+    assert (np.std(constants[0]) > 0).all()
+    np.testing.assert_array_equal(read_series("test", constants, -1, least=1).moments()[1], 0)
