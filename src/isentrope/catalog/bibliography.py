@@ -16,7 +16,24 @@ from typing import Any
 
 __all__ = ["Paper", "cite", "find", "papers", "used_by"]
 
-_STOP_WORDS = {"a", "an", "the", "on", "in", "of", "for", "to", "is", "are", "and", "with", "when", "why", "how"}
+_STOP_WORDS = {
+    "a",
+    "an",
+    "the",
+    "on",
+    "in",
+    "of",
+    "for",
+    "to",
+    "is",
+    "are",
+    "and",
+    "with",
+    "when",
+    "why",
+    "how",
+    "refined",
+}
 
 
 @dataclasses.dataclass(frozen=True)
