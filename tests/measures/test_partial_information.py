@@ -153,3 +153,19 @@ def test_broja_is_exact_to_nine_digits():
     # What the solver leaves is rounded into what the equations allow.
     for function in (lambda x, y: x ^ y, lambda x, y: x & y, lambda x, y: x, lambda x, y: (x, y)):
         assert min(atoms(gate(function), "broja")[:3]) >= 0
+
+
+def test_the_standard_errors_are_the_spread_of_exact_parts():
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(0, 2, (2, 400))
+    target = first + second * (rng.random(400) < 0.7)
+    found = discrete_partial_information(target, first, second, n_resamples=20, rng=5)
+    counts = np.zeros((3, 2, 2))
+    np.add.at(counts, (target, first, second), 1)
+    generator = np.random.default_rng(5)
+    drawn = [
+        partial_information(generator.multinomial(400, counts.ravel() / 400).reshape(3, 2, 2) / 400) for _ in range(20)
+    ]
+    for part in ("redundancy", "unique_first", "unique_second", "synergy"):
+        spread = np.std([getattr(law, part) for law in drawn], ddof=1)
+        assert getattr(found, part).stderr == pytest.approx(spread, rel=1e-3)

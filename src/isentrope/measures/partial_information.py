@@ -139,7 +139,9 @@ def discrete_partial_information(
     counts = np.bincount(np.ravel_multi_index(tuple(variables), shape), minlength=int(np.prod(shape)))
     atoms = _atoms(counts.reshape(shape) / n, method, where)
     generator = generator_of(where, rng)
-    drawn = [_atoms(generator.multinomial(n, counts / n).reshape(shape) / n, method, where) for _ in range(n_resamples)]
+    resampled = (generator.multinomial(n, counts / n).reshape(shape) / n for _ in range(n_resamples))
+    # Far below the spread of the samples, of the order of 1/sqrt(n), an optimum need not be known.
+    drawn = [_atoms(law, method, where, max(_GAP, 0.1 / n)) for law in resampled]
     errors = np.std(drawn, axis=0, ddof=1) if n_resamples else np.full(4, np.nan)
     estimates = [
         Estimate(atom / nats, float(error) / nats, unit=unit, method=method, n=n)
@@ -159,13 +161,13 @@ def _checked(p: npt.ArrayLike, where: str) -> np.ndarray:
     return law / law.sum()
 
 
-def _atoms(p: np.ndarray, method: str, where: str) -> tuple[float, float, float, float]:
-    """Redundancy, unique informations and synergy, in nats."""
+def _atoms(p: np.ndarray, method: str, where: str, gap: float = _GAP) -> tuple[float, float, float, float]:
+    """Redundancy, unique informations and synergy, in nats; an optimum is found to within ``gap``."""
     if method not in _METHODS:
         raise ValueError(f"{where}: method must be one of {', '.join(_METHODS)} (got {method!r})")
     first, second = _information(p.sum(axis=2)), _information(p.sum(axis=1))
     whole = _information(p.reshape(len(p), -1))
-    redundancy = _METHODS[method](p, first, second)
+    redundancy = _METHODS[method](p, first, second, gap)
     return redundancy, first - redundancy, second - redundancy, whole - first - second + redundancy
 
 
@@ -176,7 +178,7 @@ def _information(p: np.ndarray) -> float:
     return float(p[some] @ np.log(p[some] / product[some]))
 
 
-def _least_specific(p: np.ndarray, first: float, second: float) -> float:
+def _least_specific(p: np.ndarray, first: float, second: float, gap: float) -> float:
     def specific(pair: np.ndarray) -> np.ndarray:
         """For each t, the sum over x of p(x|t) ln p(t|x)/p(t), times p(t)."""
         product = pair.sum(axis=1, keepdims=True) * pair.sum(axis=0)
@@ -185,24 +187,24 @@ def _least_specific(p: np.ndarray, first: float, second: float) -> float:
     return float(np.minimum(specific(p.sum(axis=2)), specific(p.sum(axis=1))).sum())
 
 
-def _least_information(p: np.ndarray, first: float, second: float) -> float:
+def _least_information(p: np.ndarray, first: float, second: float, gap: float) -> float:
     return min(first, second)
 
 
-def _broja(p: np.ndarray, first: float, second: float) -> float:
-    q = _least_union(p.sum(axis=2), p.sum(axis=1))
+def _broja(p: np.ndarray, first: float, second: float, gap: float) -> float:
+    q = _least_union(p.sum(axis=2), p.sum(axis=1), gap)
     # The co-information of q, whose synergy is zero. Rounded into what the equations allow.
     return min(max(first + second - _information(q.reshape(len(q), -1)), 0.0), first, second)
 
 
-_METHODS: dict[str, Callable[[np.ndarray, float, float], float]] = {
+_METHODS: dict[str, Callable[[np.ndarray, float, float, float], float]] = {
     "broja": _broja,
     "i_min": _least_specific,
     "mmi": _least_information,
 }
 
 
-def _least_union(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _least_union(first: np.ndarray, second: np.ndarray, gap: float = _GAP) -> np.ndarray:
     r"""The law q(t, x, y) of least $I_q(T;XY)$ with the pair laws q(t, x) = first and q(t, y) = second.
 
     Equivalently, of least $f(q)=\sum q\ln\frac{q(t,x,y)}{q(x,y)}$, which is convex. Newton steps minimise
@@ -244,7 +246,7 @@ def _least_union(first: np.ndarray, second: np.ndarray) -> np.ndarray:
             length /= 2
         q = q + length * step
         if decrement < 0.05 * mu or length <= 1e-12:
-            if mu * cells < _GAP:
+            if mu * cells < gap:
                 return q
             mu *= 0.2
     raise ArithmeticError(f"partial_information: the duality gap is {mu * cells:.1g} after {_STEPS} steps")
