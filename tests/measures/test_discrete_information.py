@@ -378,7 +378,7 @@ def test_twelve_variables_may_interact():
     assert discrete_interaction_information(np.zeros((4, 12), int)) == 0
 
 
-@pytest.mark.parametrize("counts", [(2, 1, 1, 1), (5, 1), (3, 3, 2, 1, 1), (1, 1, 1), (9, 4, 1, 1)])
+@pytest.mark.parametrize("counts", [(2, 1, 1, 1), (5, 1), (3, 3, 2, 1, 1), (1, 1, 1), (9, 4, 1, 1), (2, 8), (2, 5, 13)])
 def test_possible_responses_make_the_expected_number_seen_the_observed(counts):
     counts = np.array(counts)
     n, seen = counts.sum(), len(counts)

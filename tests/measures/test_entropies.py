@@ -390,6 +390,11 @@ def test_rounded_softmax_of_large_vocabularies_is_accepted():
     exact = entropy(logits=logits.double())
     torch.testing.assert_close(entropy(torch.softmax(logits, -1)).double(), exact, rtol=2e-6, atol=0)
     torch.testing.assert_close(entropy(torch.softmax(logits, -1).bfloat16()).double(), exact, rtol=1e-2, atol=0)
+    # What rounding may leave of 1 depends on the precision.
+    off = np.array([0.5, 0.50005])
+    assert float(entropy(off.astype(np.float32), base=2)) == pytest.approx(1, abs=1e-4)
+    with pytest.raises(ValueError, match="must sum to 1"):
+        entropy(off)
 
 
 def test_compiles_into_one_graph():

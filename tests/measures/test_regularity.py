@@ -71,9 +71,12 @@ def test_sample_entropy_of_real_values_is_exact(order, heavy_tails):
 
 def test_pairs_at_exactly_the_radius_match():
     # 0.3 - 0.2 and 0.2 - 0.1 differ in the last digit from 0.1: the comparison is that of the differences, nothing else.
-    grid = np.random.default_rng(0).integers(0, 7, size=600) / 10
-    for radius in (0.1, 0.3 - 0.2, 0.2, 0.30000000000000004):
-        assert sample_entropy(grid, radius=radius) == pytest.approx(slow_sample_entropy(grid, 2, 1, radius), rel=1e-12)
+    rng = np.random.default_rng(0)
+    # Counted from 0.2, 0.9 is a little less than seven steps of 0.1 away, and 1.0 eight: matches that seem two steps apart.
+    for grid in (rng.integers(0, 7, size=600) / 10, rng.integers(2, 12, size=600) / 10):
+        for radius in (0.1, 0.3 - 0.2, 0.2, 0.30000000000000004):
+            expected = slow_sample_entropy(grid, 2, 1, radius)
+            assert sample_entropy(grid, radius=radius) == pytest.approx(expected, rel=1e-12)
 
 
 @given(short_series, st.integers(1, 3), st.sampled_from([0.0, 1.0, 2.5]))
