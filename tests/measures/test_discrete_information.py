@@ -388,3 +388,13 @@ def test_possible_responses_make_the_expected_number_seen_the_observed(counts):
         p = (1 - extra * each) * (counts + 1) / (n + seen) if extra else counts / n
         missed.append(abs(seen - np.sum(1 - (1 - p) ** n) - extra * (1 - (1 - each) ** n)))
     assert _possible_responses(counts, seen + 39) == seen + int(np.argmin(missed))
+
+
+@pytest.mark.parametrize(("shape", "freedom"), [((2, 2), 1), ((2, 3), 2), ((4, 5), 12)])
+def test_a_table_without_any_dependence_still_has_an_error(shape, freedom):
+    """Its jackknife is 0; 2n times the plug-in has the variance of a chi-squared, two times its degrees of freedom."""
+    x, y = np.meshgrid(*map(np.arange, shape))
+    x, y = (np.tile(values.ravel(), 30) for values in (x, y))
+    found = discrete_mutual_information(x, y, method="plugin")
+    assert found == pytest.approx(0, abs=1e-12)
+    assert found.stderr == pytest.approx((2 * freedom) ** 0.5 / (2 * len(x)))

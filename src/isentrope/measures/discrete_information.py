@@ -7,8 +7,12 @@ the additive methods (see `isentrope.measures.counts`) that is exactly
 
 $$\mathrm{stderr}^2 = \frac{1}{n-1}\mathrm{Var}\Big[\sum_S c_S\,d(n_S)\Big]$$
 
-over the samples, $n_S$ the number of samples that agree in $X_S$; it goes to the delta method's for large n, and where
-variables are independent it is about $\sqrt2$ times too wide instead of zero.
+over the samples, $n_S$ the number of samples that agree in $X_S$; it goes to the delta method's for large n. Where variables
+are independent it is about $\sqrt2$ times too wide on average, but near 0 where by chance the plug-in is. There $2n$ times the
+plug-in has the law of $\chi^2$, so that the variance is given as $|\sum_S c_S(K_S-1)|/2n^2$ at least, with $K_S$ the number of
+values seen of $X_S$. That raised the share of
+intervals of 95% that hold the 0 of two fair bits from 0.84 to 1.00 (n = 500). Of an information that is as small as its
+spread, 0.005 nat there, they hold 0.82.
 
 A variable is a vector of n values (numbers, strings, any hashable objects), or several columns that are read together: an
 array ``[n, d]``, a data frame or a tuple of vectors. Nothing is clipped: a corrected information may be slightly negative.
@@ -576,6 +580,7 @@ def _estimate(
     values: list[float] = []
     uncorrected: list[float] = []
     without, pointwise = np.zeros(len(counts)), np.zeros(len(counts))
+    freedom = 0.0
     for subset, coefficient in weights.items():
         part, _ = join([cells[i] for i in subset])
         occurrences = np.bincount(part, weights=counts).astype(np.int64)
@@ -583,8 +588,10 @@ def _estimate(
         values.append(coefficient * estimator(profile))
         uncorrected.append(coefficient * plugin(profile))
         pointwise += coefficient * np.log(n / occurrences)[part]
+        freedom += coefficient * (len(occurrences) - 1)
         by_size = _without_one(profile, "plugin" if correct is not None else method)
         without += coefficient * by_size[np.searchsorted(profile.sizes, occurrences)][part]
+    degenerate = abs(freedom) / (2 * n * n)
     # Summed exactly, so that what cancels in the formula cancels in floats.
     value, observed = fsum(values), fsum(uncorrected)
     if correct is not None:
@@ -598,7 +605,7 @@ def _estimate(
 
     return Estimate(
         value / nats,
-        _spread(without, counts) / nats,
+        sqrt(max(_variance(without, counts), degenerate)) / nats,
         unit=unit,
         method=method,
         n=n,
@@ -627,14 +634,14 @@ def _without_one(profile: Profile, method: str) -> np.ndarray:
     return increment(additive, profile.sizes) / (profile.n - 1) if profile.n > 1 else np.full(1, nan)
 
 
-def _spread(without: np.ndarray, counts: np.ndarray) -> float:
-    """Standard error by the jackknife from the values without one sample of each cell."""
+def _variance(without: np.ndarray, counts: np.ndarray) -> float:
+    """Variance by the jackknife from the values without one sample of each cell."""
     n = int(counts.sum())
     if n < 2:
         return nan
     centred = without - without[0]
     mean = float(counts @ centred) / n
-    return sqrt((n - 1) / n * float(counts @ (centred - mean) ** 2))
+    return (n - 1) / n * float(counts @ (centred - mean) ** 2)
 
 
 def _conditional(variables: list[np.ndarray], method: str, base: float | None, where: str, local: bool) -> Estimate:
