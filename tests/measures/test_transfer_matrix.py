@@ -6,6 +6,7 @@ import pytest
 from scipy.special import digamma, fdtrc
 from scipy.stats import kstest
 
+from isentrope.measures.mutual_information import mutual_information
 from isentrope.measures.transfer import transfer_entropy
 from isentrope.measures.transfer_matrix import transfer_entropy_matrix
 
@@ -189,3 +190,12 @@ def test_a_past_that_explains_exactly_nothing_has_the_p_value_one():
     found = transfer_entropy_matrix([source, target], method="gaussian")
     assert found.pvalues[0, 1] == pytest.approx(1, abs=1e-6)
     assert found.stderr[0, 1] == pytest.approx(np.sqrt(1 / 2) / 7)
+
+
+def test_a_past_without_variance_is_no_past():
+    # The target changes in its last step alone: what its past tells is nothing, and a pair's information is left.
+    source = np.random.default_rng(8).normal(size=30)
+    target = np.where(np.arange(30) == 29, 1.0, 0.0)
+    found = transfer_entropy_matrix([source, target], method="gaussian")
+    expected = mutual_information(source[:-1], target[1:], method="gaussian")
+    assert found.values[0, 1] == pytest.approx(expected.value, abs=1e-12)
