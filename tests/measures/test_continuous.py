@@ -232,7 +232,7 @@ def test_frames_and_rows_are_read():
         (np.arange(24.0).reshape(8, 3), {"method": "kde"}, ValueError, "linearly dependent"),
         (np.arange(24.0).reshape(8, 3), {"method": "vasicek"}, ValueError, "is for one variable"),
         (np.c_[np.arange(8.0), np.ones(8)], {}, ValueError, "all 8 samples are 1 in a column"),
-        (np.arange(8.0), {"method": "parzen"}, ValueError, "method must be None or one of ebrahimi"),
+        (np.arange(8.0), {"method": "parzen"}, ValueError, "method must be auto or one of ebrahimi"),
         (np.arange(8.0), {"method": "correa", "local": True}, ValueError, "'correa' has no local values"),
         (np.arange(8.0), {"method": "knn", "k": 0}, ValueError, "k must be an integer of at least 1"),
         (np.arange(8.0), {"method": "knn", "metric": "cosine"}, ValueError, "metric must be"),

@@ -342,3 +342,11 @@ def test_wrong_arguments_are_explained(variables, options, message):
 def test_words_are_no_numbers():
     with pytest.raises(TypeError, match="variable 1 must hold real numbers"):
         higher_order_information([X[:3, 0], ["a", "b", "c"]], orders=2)
+
+
+def test_few_variables_have_the_orders_there_are():
+    samples = np.random.default_rng(0).normal(size=(200, 4))
+    assert set(higher_order_information(samples).order) == {3, 4}
+    assert set(higher_order_information(samples[:, :3]).order) == {3}
+    with pytest.raises(ValueError, match="at least 3 variables are needed"):
+        higher_order_information(samples[:, :2])

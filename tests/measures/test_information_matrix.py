@@ -54,7 +54,7 @@ def test_an_error_names_the_columns():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"method": "nsb"}, "method must be None or one of plugin"), ({"n_jobs": 0}, "n_jobs must be positive, or -1")],
+    [({"method": "nsb"}, "method must be one of auto, plugin"), ({"n_jobs": 0}, "n_jobs must be positive, or -1")],
 )
 def test_wrong_arguments_are_explained(options, message):
     with pytest.raises(ValueError, match=message):
@@ -129,7 +129,7 @@ def test_pairs_of_which_few_values_recur_are_corrected_for_what_is_unseen():
 def test_continuous_constants_inform_of_exactly_nothing():
     x = np.random.default_rng(4).normal(size=(60, 3))
     x[:, 1] = 0.1
-    for method in ("gaussian", "gaussian_copula", "ksg", None):
+    for method in ("gaussian", "gaussian_copula", "ksg", "auto"):
         found = mutual_information_matrix(x, method=method)
         np.testing.assert_array_equal(found.values[1], 0)
         np.testing.assert_array_equal(found.stderr[1], 0)

@@ -75,7 +75,7 @@ def test_samples_of_both_sets_are_refused():
     # Each would take 1/(k - 1) off its local value: -0.32 for two equal sets of 1000, without a word.
     rng = np.random.default_rng(7)
     x, y = rng.normal(size=(2, 300, 2))
-    with pytest.raises(ValueError, match="300 of 300 samples of x are samples of y too; .* drawn apart"):
+    with pytest.raises(ValueError, match=r"300 of 300 samples of x are samples of y too; .* drawn apart"):
         kl_divergence_from_samples(x, x)
     with pytest.raises(ValueError, match="30 of 300"):
         kl_divergence_from_samples(x, np.concatenate([y, x[:30]]))

@@ -192,7 +192,7 @@ def test_wrong_input_is_explained():
         total_correlation(x[:, :1])
     with pytest.raises(ValueError, match="must be an array"):
         o_information(x[:, 0])
-    with pytest.raises(ValueError, match="method must be None or one of ksg, gaussian, gaussian_copula"):
+    with pytest.raises(ValueError, match="method must be auto or one of ksg, gaussian, gaussian_copula"):
         o_information(x, method="ksg2")
     with pytest.raises(ValueError, match="1 has 49"):
         total_correlation([x[:, 0], x[1:, 1]])

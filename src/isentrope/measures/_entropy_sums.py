@@ -47,7 +47,7 @@ class Settings:
     """What the public functions are asked for beside the data."""
 
     name: str
-    method: str | None
+    method: str
     k: int
     metric: str
     standardize: bool
@@ -93,13 +93,13 @@ def estimate_sum(
 
     It is 0 where one of the first ``required`` variables is constant.
     """
-    name, method = settings.name, settings.method or next(iter(methods))
+    name, method = settings.name, next(iter(methods)) if settings.method == "auto" else settings.method
     nats, unit = unit_of(settings.base, name)
     n = same_length(name, variables)
     if n < 2:
         raise ValueError(f"{name}: at least 2 samples are needed (got {n})")
     if method not in methods:
-        raise ValueError(f"{name}: method must be None or one of {', '.join(methods)} (got {method!r})")
+        raise ValueError(f"{name}: method must be auto or one of {', '.join(methods)} (got {method!r})")
     if settings.method in ("ksg", "ksg2", "frenzel_pompe", "gaussian", "gaussian_copula"):
         variables = {argument: as_numbers(name, argument, columns, method) for argument, columns in variables.items()}
     for argument, columns in list(variables.items())[:required]:
@@ -175,7 +175,7 @@ def _by_neighbours(
             space.points *= factor
     n, kept, notes = len(spaces[0]), _with_company(spaces), []
     _check_neighbours(spaces, len(kept), settings)
-    if settings.method is None and len(spaces) == 2 and any(space.symbols_alone for space in spaces):
+    if settings.method == "auto" and len(spaces) == 2 and any(space.symbols_alone for space in spaces):
         method = "ross"
 
     def evaluate(spaces: list[Space], settings: Settings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -44,6 +44,7 @@ class Walk(NamedTuple):
 
     n: int
     labels: tuple[str, ...]
+    orders: range
     data: np.ndarray
     """The samples as they are read."""
     correlation: np.ndarray | None
@@ -52,22 +53,27 @@ class Walk(NamedTuple):
     """The batches of the orders asked for, in rising order."""
 
 
-def read_orders(where: str, orders: int | tuple[int, int]) -> range:
+def _read_orders(where: str, orders: int | tuple[int, int] | None, variables: int) -> range:
     """The sizes asked for."""
+    if orders is None:
+        if variables < 3:
+            raise ValueError(f"{where}: at least 3 variables are needed (got {variables})")
+        return range(3, min(5, variables) + 1)
     pair = (orders, orders) if isinstance(orders, int | np.integer) else tuple(orders)
     if len(pair) != 2 or not all(isinstance(n, int | np.integer) and n >= 2 for n in pair) or pair[0] > pair[1]:
         raise ValueError(
             f"{where}: orders must be a size of at least 2, or a smallest and a largest one (got {orders!r})"
         )
+    if pair[1] > variables:
+        raise ValueError(f"{where}: orders must be at most the number of variables, {variables} (got {pair[1]})")
     return range(pair[0], pair[1] + 1)
 
 
-def prepare(where: str, variables: Any, orders: range, method: str, k: int, n_jobs: int) -> Walk:
+def prepare(where: str, variables: Any, orders: int | tuple[int, int] | None, method: str, k: int, n_jobs: int) -> Walk:
     """Read the variables and choose how their n-plets are computed."""
     if method not in METHODS:
         raise ValueError(f"{where}: method must be one of {', '.join(METHODS)} (got {method!r})")
     threads = threads_of(where, n_jobs)
-    widest = orders[-1]
     if method in ADDITIVE:
         symbols, labels = columns_of_variables(where, variables)
         columns = _several(where, symbols)
@@ -75,15 +81,15 @@ def prepare(where: str, variables: Any, orders: range, method: str, k: int, n_jo
     else:
         matrix, labels = numbers_of_variables(where, variables)
         n, d = matrix.shape
-    if d < widest:
-        raise ValueError(f"{where}: orders must be at most the number of variables, {d} (got {widest})")
+    sizes = _read_orders(where, orders, d)
+    widest = sizes[-1]
     if method == "ksg":
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k < n:
             raise ValueError(f"{where}: k must be an integer from 1 to {n - 1} for {n} samples (got {k!r})")
         if widest > _MOST_NEIGHBOURLY:
             raise ValueError(f"{where}: orders must be at most {_MOST_NEIGHBOURLY} for method 'ksg' (got {widest})")
         compute = _by_neighbours(matrix, int(k))
-        return Walk(n, labels, matrix, None, lambda wanted: _walk_neighbours(compute, d, wanted, threads))
+        return Walk(n, labels, sizes, matrix, None, lambda wanted: _walk_neighbours(compute, d, wanted, threads))
     if (kept := max(comb(d, order) for order in range(1, widest))) > _MOST_KEPT:
         raise ValueError(
             f"{where}: {kept} subsets of fewer than {widest} variables are too many to be kept; lower orders"
@@ -97,7 +103,9 @@ def prepare(where: str, variables: Any, orders: range, method: str, k: int, n_jo
         data = matrix
         correlation, varying = correlations(gaussian_scores(matrix) if method == "gaussian_copula" else matrix)
         entropies = _gaussian(correlation, varying, n, widest)
-    return Walk(n, labels, data, correlation, lambda wanted: _walk_entropies(where, entropies, labels, wanted, threads))
+    return Walk(
+        n, labels, sizes, data, correlation, lambda wanted: _walk_entropies(where, entropies, labels, wanted, threads)
+    )
 
 
 def numbers_of_subsets(d: int, order: int) -> np.ndarray:

@@ -39,7 +39,7 @@ class _Density(NamedTuple):
 def differential_entropy(
     samples: Real[np.ndarray, "n *d"] | npt.ArrayLike | Any,
     *,
-    method: str | None = None,
+    method: str = "auto",
     k: int = 4,
     metric: str = "max",
     standardize: bool = True,
@@ -60,7 +60,7 @@ def differential_entropy(
     - ``"gaussian"``: $\frac12\ln((2\pi e)^d\det\Sigma)$ without bias for Gaussian samples; ``"gaussian_copula"``: the
       margins by Ebrahimi's spacings, their dependence as between normal scores.
 
-    None takes ``"ebrahimi"`` for one variable (``"van_es"`` for 10 samples or fewer) and ``"knn"`` for several.
+    "auto" takes ``"ebrahimi"`` for one variable (``"van_es"`` for 10 samples or fewer) and ``"knn"`` for several.
     Ebrahimi's is also taken for large n, where SciPy by itself turns to Vasicek's, whose bias at the ends of a bounded
     support is three times larger.
 
@@ -71,7 +71,7 @@ def differential_entropy(
 
     Args:
         samples: n real values, or n rows of d values; an array, a list or a data frame.
-        method: one of the names above, or None.
+        method: one of the names above, or "auto".
         k: number of neighbours of "knn".
         metric: norm of "knn", "max" or "euclidean".
         standardize: for "knn", seek neighbours after each column was divided by its standard deviation, whose
@@ -109,7 +109,7 @@ def differential_entropy(
         threads_of("differential_entropy", n_jobs)
     points = _points(samples)
     n, dimensions = points.shape
-    if method is None:
+    if method == "auto":
         method = "knn" if dimensions > 1 else "ebrahimi" if n > 10 else "van_es"
     _check(method, metric, k, n, dimensions, local)
     distinct = [1 + int(np.count_nonzero(np.diff(np.sort(column)))) for column in points.T]
@@ -162,7 +162,7 @@ def _points(samples: Any) -> np.ndarray:
 def _check(method: str, metric: str, k: int, n: int, dimensions: int, local: bool) -> None:
     name = "differential_entropy"
     if method not in _METHODS:
-        raise ValueError(f"{name}: method must be None or one of {', '.join(_METHODS)} (got {method!r})")
+        raise ValueError(f"{name}: method must be auto or one of {', '.join(_METHODS)} (got {method!r})")
     if metric not in ("max", "euclidean"):
         raise ValueError(f"{name}: metric must be 'max' or 'euclidean' (got {metric!r})")
     check_at_least(name, "k", k, 1)

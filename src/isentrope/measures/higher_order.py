@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from isentrope.measures._n_plets import prepare, read_orders
+from isentrope.measures._n_plets import prepare
 from isentrope.measures.estimate import unit_of
 
 # Some eight gigabytes.
@@ -169,7 +169,7 @@ class HigherOrderInformation:
 def higher_order_information(
     variables: Any,
     *,
-    orders: int | tuple[int, int] = (3, 5),
+    orders: int | tuple[int, int] | None = None,
     method: str = "gaussian_copula",
     k: int = 4,
     base: float | None = None,
@@ -198,7 +198,8 @@ def higher_order_information(
 
     Args:
         variables: array ``[n, d]``, data frame, or list or tuple of d variables of n values.
-        orders: smallest and largest number of variables of an n-plet, or one number; at least 2.
+        orders: smallest and largest number of variables of an n-plet, or one number, at least 2; None for 3 to 5, as far as
+            there are variables.
         method: estimator, one of those above.
         k: number of neighbours, for "ksg".
         base: base of the logarithm; None for nats, 2 for bits.
@@ -229,8 +230,8 @@ def higher_order_information(
     """
     where = "higher_order_information"
     nats, unit = unit_of(base, where)
-    sizes = read_orders(where, orders)
-    walk = prepare(where, variables, sizes, method, k, n_jobs)
+    walk = prepare(where, variables, orders, method, k, n_jobs)
+    sizes = walk.orders
     count = sum(comb(len(walk.labels), order) for order in sizes)
     if count > _MOST:
         raise ValueError(

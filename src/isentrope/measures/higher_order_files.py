@@ -8,7 +8,7 @@ from math import comb
 from pathlib import Path
 from typing import Any
 
-from isentrope.measures._n_plets import prepare, read_orders
+from isentrope.measures._n_plets import prepare
 from isentrope.measures.estimate import unit_of
 from isentrope.measures.higher_order import HigherOrderInformation
 
@@ -19,7 +19,7 @@ def write_higher_order_information(
     folder: str | Path,
     variables: Any,
     *,
-    orders: int | tuple[int, int] = (3, 5),
+    orders: int | tuple[int, int] | None = None,
     method: str = "gaussian_copula",
     k: int = 4,
     base: float | None = None,
@@ -68,8 +68,7 @@ def write_higher_order_information(
 
     where = "write_higher_order_information"
     nats, unit = unit_of(base, where)
-    sizes = read_orders(where, orders)
-    walk = prepare(where, variables, sizes, method, k, n_jobs)
+    walk = prepare(where, variables, orders, method, k, n_jobs)
     origin = {
         "samples": hashlib.sha256(walk.data.tobytes()).hexdigest(),
         "labels": list(walk.labels),
@@ -80,7 +79,7 @@ def write_higher_order_information(
     }
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    files = {order: folder / f"order_{order}.parquet" for order in sizes}
+    files = {order: folder / f"order_{order}.parquet" for order in walk.orders}
     missing = [order for order, path in files.items() if not _is_done(where, path, origin)]
     if not missing:
         return list(files.values())

@@ -83,7 +83,7 @@ def strongest_n_plets(
         raise ValueError(f"{where}: sign must be 1 (redundancy), -1 (synergy) or None (either) (got {sign!r})")
     for argument, number, least in (("order", order, _SMALLEST), ("count", count, 1), ("width", width, 1)):
         check_at_least(where, argument, number, least)
-    walk = prepare(where, variables, range(_SMALLEST, _SMALLEST + 1), method, 1, n_jobs)
+    walk = prepare(where, variables, _SMALLEST, method, 1, n_jobs)
     correlation = walk.correlation
     assert correlation is not None
     varying = np.flatnonzero((correlation != 0).sum(axis=0) > 1)

@@ -168,7 +168,7 @@ def rajski_distance(x: Any, y: Any, *, p: npt.ArrayLike | Sequence[float] | None
     """
     (x_labels, y_labels), law = _read("rajski_distance", p, x=x, y=y)
     distance, joint = _distance(x_labels, y_labels, law)
-    return distance / joint if joint > 0 else 0.0
+    return min(1.0, distance / joint) if joint > 0 else 0.0
 
 
 def _read(where: str, p: npt.ArrayLike | None, **variables: Any) -> tuple[list[np.ndarray], np.ndarray]:

@@ -59,7 +59,7 @@ class InformationMatrix:
 
 
 def mutual_information_matrix(
-    variables: Any, *, method: str | None = None, k: int = 4, base: float | None = None, n_jobs: int = 1
+    variables: Any, *, method: str = "auto", k: int = 4, base: float | None = None, n_jobs: int = 1
 ) -> InformationMatrix:
     r"""Mutual information $I(X_i;X_j)$ of all pairs of variables, continuous, discrete or mixed.
 
@@ -70,7 +70,7 @@ def mutual_information_matrix(
       error $\sqrt{\rho^2/n+1/2n^2}$; ``"gaussian_copula"``: the same of the normal scores of ranks. They see no dependence
       but the linear one (of the scores).
     - ``"ksg"``: all variables are numbers, and pairs are estimated from nearest neighbours as by `mutual_information`.
-    - None: columns decide as in `mutual_information`: nearest neighbours where one is continuous; for two discrete ones
+    - "auto": columns decide as in `mutual_information`: nearest neighbours where one is continuous; for two discrete ones
       Miller-Madow, or Chao, Wang and Jost's estimator, pair by pair, where fewer than 99% of their values recur.
 
     Args:
@@ -105,15 +105,15 @@ def mutual_information_matrix(
     """
     where = "mutual_information_matrix"
     nats, unit = unit_of(base, where)
-    if method is not None and method not in (methods := (*ADDITIVE, "gaussian", "gaussian_copula", "ksg")):
-        raise ValueError(f"{where}: method must be None or one of {', '.join(methods)} (got {method!r})")
+    if method not in (methods := ("auto", *ADDITIVE, "gaussian", "gaussian_copula", "ksg")):
+        raise ValueError(f"{where}: method must be one of {', '.join(methods)} (got {method!r})")
     threads = threads_of(where, n_jobs)
     if method in ADDITIVE:
         table = columns_of_variables(where, variables)
         columns, labels = _several(where, table.columns), table.labels
         values, variance = _discrete(columns, method, threads)
         n, kinds = len(columns[0]), ("discrete",) * len(columns)
-    elif method is None:
+    elif method == "auto":
         values, variance, n, labels, kinds, method = _by_kind(where, variables, k, threads)
     else:
         matrix, labels = numbers_of_variables(where, variables)
@@ -130,7 +130,7 @@ def mutual_information_matrix(
 # Values and their variances, in nats.
 
 
-def _discrete(columns: list[np.ndarray], method: str | None, n_jobs: int) -> tuple[np.ndarray, np.ndarray]:
+def _discrete(columns: list[np.ndarray], method: str, n_jobs: int) -> tuple[np.ndarray, np.ndarray]:
     d, n = len(columns), len(columns[0])
     alphabet = np.array([int(column.max()) + 1 for column in columns])
     values, variance, once = np.zeros((d, d)), np.full((d, d), nan), np.zeros((d, d), np.int64)
@@ -146,7 +146,7 @@ def _discrete(columns: list[np.ndarray], method: str | None, n_jobs: int) -> tup
 
     def fill_pair(pair: list[int]) -> None:
         i, j = pair
-        estimate = discrete_mutual_information(columns[i], columns[j], method=method or "auto")
+        estimate = discrete_mutual_information(columns[i], columns[j], method=method)
         values[i, j] = values[j, i] = estimate.value
         variance[i, j] = variance[j, i] = estimate.stderr**2
 
@@ -154,7 +154,7 @@ def _discrete(columns: list[np.ndarray], method: str | None, n_jobs: int) -> tup
         list(threads.map(fill, range(len(blocks.sizes))))
         many = alphabet > _MANY_VALUES
         alone = many[:, None] | many
-        if method is None:
+        if method == "auto":
             alone |= once > (1 - WELL_SAMPLED) * n
         list(threads.map(fill_pair, np.argwhere(np.triu(alone)).tolist()))
     return values, variance
@@ -179,7 +179,7 @@ def _pairs(
     columns: Sequence[Column],
     labels: Sequence[str],
     pairs: list[tuple[int, int]],
-    method: str | None,
+    method: str,
     k: int,
     n_jobs: int,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -216,10 +216,10 @@ def _by_kind(where: str, variables: Any, k: int, n_jobs: int):
     discrete = [i for i, column in enumerate(columns) if column.discrete]
     pairs = [(i, j) for i, j in combinations(range(d), 2) if not (columns[i].discrete and columns[j].discrete)]
     symbols = [_variable(where, f"variable {table.labels[i]}", columns[i].values) for i in discrete]
-    values, variance = _pairs(where, columns, table.labels, pairs, None, k, n_jobs)
+    values, variance = _pairs(where, columns, table.labels, pairs, "auto", k, n_jobs)
     if discrete:
         block = np.ix_(discrete, discrete)
-        values[block], variance[block] = _discrete(symbols, None, n_jobs)
+        values[block], variance[block] = _discrete(symbols, "auto", n_jobs)
     return values, variance, n, table.labels, kinds, "auto"
 
 
@@ -253,10 +253,10 @@ class _Blocks:
         self.sizes = np.array(sizes, dtype=np.int64)
         self.codes = np.array(packed, dtype=np.uint16)
 
-    def information(self, row: int, method: str | None):
+    def information(self, row: int, method: str):
         """For each variable of a block: information about those of this block and after it, and its variance.
 
-        Without a method it is Miller and Madow's, and how many joint values were seen once is counted too, else 0.
+        By "auto" it is Miller and Madow's, and how many joint values were seen once is counted too, else 0.
         """
         from isentrope.measures._joint_counts import count_row
 
@@ -266,7 +266,7 @@ class _Blocks:
         starts[start:] = ends - self.alphabet[start:]
         tables = np.zeros((int(self.alphabet[start:stop].sum()), int(ends[-1])), np.int64)
         count_row(self.codes, self.sizes, self.first, self.strides, self.alphabet, row, starts, tables)
-        name, n = method or "miller_madow", self.n
+        name, n = "miller_madow" if method == "auto" else method, self.n
         term, constant = ADDITIVE[name].term, ADDITIVE[name].constant(n)
         edges, above = starts[start:], 0
         marginals = np.concatenate(self.counts[start:])
@@ -278,7 +278,7 @@ class _Blocks:
             # One value has no entropy: the same terms, in another order of summation, would leave a rounding.
             known = (self.alphabet[start:] == 1) | (self.alphabet[i] == 1)
             information = np.where(known, 0.0, entropies[i - start] + entropies - joint)
-            once = np.add.reduceat(table == 1, edges, axis=1, dtype=np.int64).sum(axis=0) if method is None else 0
+            once = np.add.reduceat(table == 1, edges, axis=1, dtype=np.int64).sum(axis=0) if method == "auto" else 0
             if n < 2:
                 yield i, information, np.full(len(known), np.nan), once
                 continue
@@ -286,4 +286,7 @@ class _Blocks:
             mean = np.add.reduceat(table * changes, edges, axis=1).sum(axis=0) / n
             changes -= np.repeat(mean, self.alphabet[start:])
             spread = np.add.reduceat(table * changes**2, edges, axis=1).sum(axis=0) / n / (n - 1)
-            yield i, information, np.where(known, 0.0, spread), once
+            # What chance leaves where there is no dependence, as for a single pair.
+            occupied = np.add.reduceat(table > 0, edges, axis=1, dtype=np.int64).sum(axis=0)
+            freedom = np.abs(occupied + 1 - self.alphabet[start:] - self.alphabet[i])
+            yield i, information, np.where(known, 0.0, np.maximum(spread, freedom / (2 * n * n))), once

@@ -1,8 +1,8 @@
 """Mutual information and conditional mutual information of samples: continuous, discrete or mixed.
 
 Columns of floating-point numbers are continuous; strings, booleans and objects are symbols, and so are integers of which
-at most ten, or at most the root of n, values occur. ``astype(float)`` or ``astype(str)`` decides otherwise, and the note of
-the estimate says what was decided.
+at most ten, or at most the root of n, values occur. ``astype(float)`` (of times, ``astype("int64").astype(float)``) or ``astype(str)`` decides
+otherwise, and the note of the estimate says what was decided.
 """
 
 from dataclasses import replace
@@ -45,7 +45,7 @@ def mutual_information(
     x: Any,
     y: Any,
     *,
-    method: str | None = None,
+    method: str = "auto",
     k: int = 4,
     metric: str = "max",
     standardize: bool = True,
@@ -77,7 +77,7 @@ def mutual_information(
       ``"gaussian_copula"`` the same of the normal scores of ranks. Both see no dependence but the linear one (of the
       scores): for other laws the copula gives a lower bound.
 
-    None takes ``"ksg"``, which is ``"ross"`` where one variable is discrete, and `discrete_mutual_information`, whose
+    "auto" takes ``"ksg"``, which is ``"ross"`` where one variable is discrete, and `discrete_mutual_information`, whose
     methods may be named here too, where all columns are discrete. Values are not clipped: near independence half of
     them are negative.
 
@@ -100,7 +100,7 @@ def mutual_information(
     Args:
         x: samples, ``[n]`` or ``[n, d]``; an array, a list or a data frame.
         y: samples of the same length.
-        method: one of the names above, or None.
+        method: one of the names above, or "auto".
         k: number of neighbours.
         metric: distance within x and within y, "max" or "euclidean". Euclidean is often better for vectors of several
             columns.
@@ -151,7 +151,7 @@ def conditional_mutual_information(
     y: Any,
     z: Any,
     *,
-    method: str | None = None,
+    method: str = "auto",
     k: int = 4,
     metric: str = "max",
     standardize: bool = True,
@@ -172,7 +172,7 @@ def conditional_mutual_information(
       at 0; here a negative value stays, so that averages are not biased.)
     - ``"gaussian"`` and ``"gaussian_copula"``: from unbiased log-determinants.
 
-    None takes ``"frenzel_pompe"``, and `discrete_conditional_mutual_information` where all columns are discrete. Symbols
+    "auto" takes ``"frenzel_pompe"``, and `discrete_conditional_mutual_information` where all columns are discrete. Symbols
     are infinitely far apart.
 
     The estimate is biased towards 0 where k neighbours reach further than the scale on which the law of x and y changes
@@ -186,7 +186,7 @@ def conditional_mutual_information(
         x: samples, ``[n]`` or ``[n, d]``.
         y: samples of the same length.
         z: samples of what is known, of the same length.
-        method: one of the names above, or None.
+        method: one of the names above, or "auto".
         k: number of neighbours.
         metric: distance within each variable, "max" or "euclidean".
         standardize: divide each continuous column by its standard deviation before the search.
@@ -225,7 +225,7 @@ def conditional_mutual_information(
     return estimate_sum(columns, CONDITIONAL_TERMS, CONDITIONAL, settings, _series_or(exchange_first, window), 2)
 
 
-def are_symbols(columns: dict[str, list[Column]], method: str | None, methods: dict) -> bool:
+def are_symbols(columns: dict[str, list[Column]], method: str, methods: dict) -> bool:
     """Whether a discrete estimator serves: all columns are symbols, and no method that seeks neighbours is asked for."""
     return method not in methods and all(column.discrete for values in columns.values() for column in values)
 
@@ -240,7 +240,7 @@ def discrete_options(settings: Settings) -> dict[str, Any]:
     """The settings that a discrete estimator shares."""
     if settings.window > 0:
         raise ValueError(f"{settings.name}: window must be 0 where all variables are discrete (got {settings.window})")
-    return {"method": settings.method or "auto", "base": settings.base, "local": settings.local}
+    return {"method": settings.method, "base": settings.base, "local": settings.local}
 
 
 def noted(estimate: Estimate, columns: dict[str, list[Column]]) -> Estimate:

@@ -30,7 +30,7 @@ _METHODS = {"ksg": strict, "gaussian": None, "gaussian_copula": None}
 def total_correlation(
     variables: Any,
     *,
-    method: str | None = None,
+    method: str = "auto",
     k: int = 4,
     metric: str = "max",
     standardize: bool = True,
@@ -47,13 +47,13 @@ def total_correlation(
       that recur count as in `mutual_information`.
     - ``"gaussian"`` and ``"gaussian_copula"``: from unbiased log-determinants, of the normal scores of ranks in the latter.
 
-    None takes ``"ksg"``, and `discrete_total_correlation` where all columns are discrete. Standard errors and the window are
+    "auto" takes ``"ksg"``, and `discrete_total_correlation` where all columns are discrete. Standard errors and the window are
     those of `mutual_information`. `Estimate.test` shuffles every variable on its own; with ``window`` > 0 it shifts each
     round.
 
     Args:
         variables: array ``[n, d]``, data frame, or list or tuple of d variables, each ``[n]`` or ``[n, columns]``.
-        method: one of the names above, or None.
+        method: one of the names above, or "auto".
         k: number of neighbours.
         metric: distance within a variable of several columns, "max" or "euclidean".
         standardize: divide each continuous column by its standard deviation before the search.
@@ -89,7 +89,7 @@ def total_correlation(
 def dual_total_correlation(
     variables: Any,
     *,
-    method: str | None = None,
+    method: str = "auto",
     k: int = 4,
     metric: str = "max",
     standardize: bool = True,
@@ -106,7 +106,7 @@ def dual_total_correlation(
 
     Args:
         variables: as in `total_correlation`.
-        method: "ksg", "gaussian", "gaussian_copula", the name of a method for symbols, or None, as in `total_correlation`.
+        method: "ksg", "gaussian", "gaussian_copula", the name of a method for symbols, or "auto", as in `total_correlation`.
         k: number of neighbours.
         metric: distance within a variable of several columns, "max" or "euclidean".
         standardize: divide each continuous column by its standard deviation before the search.
@@ -141,7 +141,7 @@ def dual_total_correlation(
 def o_information(
     variables: Any,
     *,
-    method: str | None = None,
+    method: str = "auto",
     k: int = 4,
     metric: str = "max",
     standardize: bool = True,
@@ -157,7 +157,7 @@ def o_information(
 
     Args:
         variables: as in `total_correlation`.
-        method: "ksg", "gaussian", "gaussian_copula", the name of a method for symbols, or None, as in `total_correlation`.
+        method: "ksg", "gaussian", "gaussian_copula", the name of a method for symbols, or "auto", as in `total_correlation`.
         k: number of neighbours.
         metric: distance within a variable of several columns, "max" or "euclidean".
         standardize: divide each continuous column by its standard deviation before the search.
@@ -195,7 +195,7 @@ def o_information(
 def s_information(
     variables: Any,
     *,
-    method: str | None = None,
+    method: str = "auto",
     k: int = 4,
     metric: str = "max",
     standardize: bool = True,
@@ -209,7 +209,7 @@ def s_information(
 
     Args:
         variables: as in `total_correlation`.
-        method: "ksg", "gaussian", "gaussian_copula", the name of a method for symbols, or None, as in `total_correlation`.
+        method: "ksg", "gaussian", "gaussian_copula", the name of a method for symbols, or "auto", as in `total_correlation`.
         k: number of neighbours.
         metric: distance within a variable of several columns, "max" or "euclidean".
         standardize: divide each continuous column by its standard deviation before the search.

@@ -25,7 +25,7 @@ def transfer_entropy(
     lag: int = 1,
     source_history: int = 1,
     target_history: int = 1,
-    method: str | None = None,
+    method: str = "auto",
     k: int = 4,
     metric: str = "max",
     standardize: bool = True,
@@ -57,7 +57,7 @@ def transfer_entropy(
         lag: steps u from the last source value that counts to the target's present.
         source_history: number l of source values.
         target_history: number m of target values.
-        method: "frenzel_pompe", "mesner_shalizi", "gaussian", "gaussian_copula", or None.
+        method: "frenzel_pompe", "mesner_shalizi", "gaussian", "gaussian_copula", or "auto".
         k: number of neighbours.
         metric: distance within the present, the source's past and what is known, "max" or "euclidean".
         standardize: divide each continuous column by its standard deviation.

@@ -97,7 +97,7 @@ def transfer_entropy_matrix(
     lag: int = 1,
     source_history: int = 1,
     target_history: int = 1,
-    method: str | None = None,
+    method: str = "auto",
     k: int = 4,
     window: int = 0,
     n_resamples: int = 0,
@@ -112,7 +112,7 @@ def transfer_entropy_matrix(
       The p-value is that of the F test of the regression of $X_{j,t}$ on both pasts against that on its own; the standard
       error is the delta method's, $\sqrt{R^2/T+l/2T^2}$ with the partial $R^2$ of the source's past and T steps.
     - ``"gaussian_copula"``: the same of the normal scores of ranks.
-    - any other method of `transfer_entropy`, and None, by which columns decide: pair by pair. The p-values are those of
+    - any other method of `transfer_entropy`, and "auto", by which columns decide: pair by pair. The p-values are those of
       `Estimate.test`, which shifts the source in time.
 
     Each pair is seen alone: a transfer through a third series, or from a common driver, counts like a direct one.
@@ -205,7 +205,7 @@ def transfer_entropy_matrix(
     values, stderr, pvalues = np.zeros((d, d)), np.zeros((d, d)), np.full((d, d), nan)
     for (i, j), (value, error, pvalue, _) in zip(pairs, measured, strict=True):
         values[i, j], stderr[i, j], pvalues[i, j] = value, error, pvalue
-    return TransferEntropyMatrix(values, stderr, pvalues, unit, method or "auto", measured[0][3], labels)
+    return TransferEntropyMatrix(values, stderr, pvalues, unit, method, measured[0][3], labels)
 
 
 def _gaussian(
