@@ -328,3 +328,9 @@ def test_standard_error_of_match_lengths_is_about_the_spread():
     rng = np.random.default_rng(13)
     found = [entropy_rate(rng.random(2000) < 0.05, method="match_length") for _ in range(60)]
     assert np.mean([e.stderr for e in found]) == pytest.approx(np.std([e.value for e in found], ddof=1), rel=0.4)
+
+
+@pytest.mark.parametrize("transition", ["abc", [[1.0], [0.5, 0.5]]])
+def test_what_is_no_matrix_of_numbers_is_no_chain(transition):
+    with pytest.raises(TypeError, match="transition must be a matrix of numbers"):
+        markov_entropy_rate(transition)

@@ -237,3 +237,8 @@ def test_bad_arguments_are_named():
         multiscale_entropy(sample_entropy, np.arange(98))
     with pytest.raises(ValueError, match="tolerance must be a finite number"):
         multiscale_entropy(sample_entropy, np.arange(200), tolerance=-1)
+
+
+def test_a_series_in_the_place_of_the_measure_is_explained():
+    with pytest.raises(TypeError, match="measure"):
+        multiscale_entropy(np.arange(50.0), sample_entropy)

@@ -721,3 +721,16 @@ def test_without_its_standard_error_an_estimate_is_the_same():
     assert whole.stderr > 0
     assert np.isnan(value.stderr)
     assert conditional_mutual_information(x, y, x**2, stderr=False) == conditional_mutual_information(x, y, x**2)
+
+
+def test_a_variable_and_itself_are_said_to_be_at_the_ceiling():
+    x, noise = np.random.default_rng(0).normal(size=(2, 500))
+    for y in (x, -3 * x):
+        assert "as much as so many samples can tell" in mutual_information(x, y).note
+    assert "as much" not in mutual_information(x, x + 0.1 * noise).note
+
+
+def test_values_that_differ_by_more_than_floats_hold_are_refused():
+    huge = np.array([1e308, -1e308] * 45)
+    with pytest.raises(ValueError, match="x spans more than floating-point numbers"):
+        mutual_information(huge, np.random.default_rng(0).normal(size=90))

@@ -195,6 +195,13 @@ def _by_neighbours(
             told.append(too_few(settings.k))
         variance = alone * dependence
         notes += told
+    # What n samples give at most: no other one is nearer in one variable than the neighbours are in both.
+    if (
+        len(spaces) == 2
+        and len(terms) == 3
+        and float(values[kept].mean()) > digamma(len(kept)) - digamma(settings.k) - 0.1
+    ):
+        notes.append("as much as so many samples can tell: the variables may determine each other")
     if np.median(radius) == 0:
         notes.append("the neighbours of most samples are equal to them: a discrete reading, astype(str), may be meant")
     if settings.standardize and np.median(radius) > _FAR:

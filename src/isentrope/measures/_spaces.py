@@ -228,7 +228,10 @@ def space_of(name: str, argument: str, columns: list[Column], *, standardize: bo
         ordered = np.sort(points[:, axis])
         recurring = recurring or not (ordered[1:] > ordered[:-1]).all()
         # Centred on a value of its own, which keeps differences of far-off values exact.
-        centred = points[:, axis] - ordered[len(ordered) // 2]
+        with np.errstate(over="ignore"):
+            centred = points[:, axis] - ordered[len(ordered) // 2]
+        if not np.isfinite(centred).all():
+            raise ValueError(f"{name}: {argument} spans more than floating-point numbers can tell apart; scale it down")
         points[:, axis] = centred / deviation(centred) if standardize else centred
     coded = [encode(column.values, f"{name}: {argument}") for column in columns if column.discrete]
     codes = join(coded)[0] if coded else None

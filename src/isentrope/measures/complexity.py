@@ -182,7 +182,10 @@ def markov_entropy_rate(
     """
     where = "markov_entropy_rate"
     nats = unit_of(base, where)[0]
-    p = np.asarray(transition, dtype=np.float64)
+    try:
+        p = np.asarray(transition, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{where}: transition must be a matrix of numbers (got {type(transition).__name__})") from None
     if p.ndim != 2 or p.shape[0] != p.shape[1] or p.shape[0] == 0:
         raise ValueError(f"{where}: transition must be a square matrix (got shape {p.shape})")
     sums = p.sum(axis=1)

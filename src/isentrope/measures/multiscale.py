@@ -123,6 +123,8 @@ def multiscale_entropy(
     """
     where = "multiscale_entropy"
     check_count(where, "scales", scales, 1)
+    if not callable(measure):
+        raise TypeError(f"{where}: measure must be a function of a series, as sample_entropy is (got {measure!r})")
     if composition not in ("plain", "composite", "refined"):
         raise ValueError(f"{where}: composition must be one of plain, composite, refined (got {composition!r})")
     reading = read_series(where, series, axis, least=scales, nan_policy=nan_policy)

@@ -15,7 +15,7 @@ from math import log
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, device, is_torch_array
+from array_api_compat import array_namespace, device, is_jax_array, is_torch_array
 from jaxtyping import Float
 
 from isentrope.measures._array import (
@@ -280,7 +280,9 @@ def read_matrices(name: str, argument: str, values: Any, *, symmetric: bool = Fa
         raise ValueError(f"{name}: {argument} must be {wanted}, not empty, got shape {tuple(array.shape)}")
     dtype = array.dtype
     on_accelerator = is_torch_array(array) and array.device.type != "cpu"
-    wide = xp.result_type(dtype, xp.float32) if on_accelerator else xp.float64
+    # JAX has float64 only where it is switched on.
+    widest = xp.zeros(0).dtype if is_jax_array(array) else xp.float64
+    wide = xp.result_type(dtype, xp.float32) if on_accelerator else widest
     array = array if dtype == wide else xp.astype(array, wide)
     if _values_are_known(array):
         _check_values(name, argument, array, symmetric, zero, dtype, xp)
