@@ -203,7 +203,7 @@ def _by_neighbours(
     ):
         notes.append("as much as so many samples can tell: the variables may determine each other")
     if np.median(radius) == 0:
-        notes.append("the neighbours of most samples are equal to them: a discrete reading, astype(str), may be meant")
+        notes.append("the neighbours of most samples are equal to them: a discrete reading may be meant")
     if settings.standardize and np.median(radius) > _FAR:
         distance = f"{np.median(radius):.1f} standard deviations"
         notes.append(f"neighbours are {distance} away: too few samples for so many columns, the value is too low")
