@@ -1,10 +1,12 @@
 """The divergence of two samples: tables of distances, closed forms, laws and errors."""
 
+from functools import partial
 from math import log, nan, sqrt
 
 import numpy as np
 import pytest
 
+from isentrope.measures.continuous import differential_entropy
 from isentrope.measures.sample_divergence import kl_divergence_from_samples
 
 
@@ -119,3 +121,12 @@ def test_the_standard_error_is_the_spread(m):
     found = [kl_divergence_from_samples(rng.normal(size=600), rng.normal(0.7, 1, m), n_jobs=1) for _ in range(200)]
     told = sqrt(np.mean([one.stderr**2 for one in found]))
     assert 0.8 < told / np.std(found, ddof=1) < 1.3
+
+
+def test_the_value_alone_is_the_value():
+    x, y = np.random.default_rng(3).normal(size=(2, 400, 2))
+    for estimate in (partial(differential_entropy, x, method="knn"), partial(kl_divergence_from_samples, x, y)):
+        alone, whole = estimate(stderr=False), estimate()
+        assert alone == whole
+        assert np.isnan(alone.stderr)
+        assert whole.stderr > 0

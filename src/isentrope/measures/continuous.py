@@ -4,7 +4,7 @@ The entropy of a density, $h=-\int f\ln f$, has the unit of a logarithm but depe
 a adds $\ln|a|$, and it may be negative. It suits measurements; values that recur are better read as discrete.
 """
 
-from math import lgamma, log, pi, sqrt
+from math import lgamma, log, nan, pi, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +45,7 @@ def differential_entropy(
     standardize: bool = True,
     base: float | None = None,
     local: bool = False,
+    stderr: bool = True,
     n_jobs: int | None = None,
 ) -> Estimate:
     r"""Differential entropy of independent samples of a real variable or vector.
@@ -66,8 +67,8 @@ def differential_entropy(
 
     The standard error is $\sqrt{\mathrm{Var}[\ln \hat f(x_i)]/n}$, for ``"knn"`` that of parts of the samples (see
     `mutual_information`), for ``"gaussian"`` the exact $\frac12\sqrt{\sum_i\psi_1(\frac{n-i}2)}$ times what the squared
-    distances from the mean scatter beyond those of Gaussian samples. It does not hold the bias, which on a bounded support is the larger of the two (-0.008 nat with ± 0.004 for a uniform law, spacings, and
-    n = 1000).
+    distances from the mean scatter beyond those of Gaussian samples. It does not hold the bias, which on a bounded support
+    is the larger of the two (-0.008 nat with ± 0.004 for a uniform law, spacings, and n = 1000).
 
     Args:
         samples: n real values, or n rows of d values; an array, a list or a data frame.
@@ -78,6 +79,7 @@ def differential_entropy(
             logarithm is added again: the unit of one column then does not change which samples are near.
         base: base of the logarithm; None for nats, 2 for bits.
         local: keep the pointwise values $-\ln\hat f(x_i)$ in ``Estimate.local``; not for "van_es" and "correa".
+        stderr: also estimate the standard error of "knn", which searches parts of the samples again; NaN without.
         n_jobs: number of threads of the neighbour search.
 
     Returns:
@@ -85,8 +87,8 @@ def differential_entropy(
         meant.
 
     Raises:
-        ValueError: if there are too few samples (4, or 5 for "van_es" and "correa", or the number of neighbours or columns and 2), some are NaN or
-            infinite, or they have more than two dimensions; if a setting is unknown; if values recur so often that
+        ValueError: if there are too few samples (4, or 5 for "van_es" and "correa", or the number of neighbours or columns
+            and 2), some are NaN or infinite, or they have more than two dimensions; if a setting is unknown; if values recur so often that
             spacings or distances vanish (a constant has differential entropy minus infinity), or columns depend
             linearly on each other.
         TypeError: if the samples are not real numbers.
@@ -124,7 +126,7 @@ def differential_entropy(
     if method in _SPACINGS:
         found = _by_spacings(points[:, 0], method)
     elif method == "knn":
-        found = _by_neighbours(points, k, metric == "euclidean", standardize, n_jobs)
+        found = _by_neighbours(points, k, metric == "euclidean", standardize, stderr, n_jobs)
     elif method == "kde":
         found = _by_kernels(points)
     elif method == "gaussian":
@@ -207,7 +209,9 @@ def _by_spacings(values: np.ndarray, method: str) -> _Density:
     return _Density(local, variance)
 
 
-def _by_neighbours(points: np.ndarray, k: int, euclidean: bool, standardize: bool, n_jobs: int | None) -> _Density:
+def _by_neighbours(
+    points: np.ndarray, k: int, euclidean: bool, standardize: bool, stderr: bool, n_jobs: int | None
+) -> _Density:
     dimensions = points.shape[1]
     centred = points - np.median(points, axis=0)
     deviations = _deviations(centred)
@@ -229,6 +233,8 @@ def _by_neighbours(points: np.ndarray, k: int, euclidean: bool, standardize: boo
         return constant + dimensions * np.log(radius)
 
     local = values(scaled, n_jobs)
+    if not stderr:
+        return _Density(local, nan)
     chosen = parts(len(points), size := part_size(len(points), k), 3 * size // 2)
     if chosen is not None:
         found = values(apart(scaled[chosen.rows], chosen.part), n_jobs)

@@ -1,6 +1,6 @@
 """Divergence of two laws of which only samples are known."""
 
-from math import log, sqrt
+from math import log, nan, sqrt
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ def kl_divergence_from_samples(
     standardize: bool = True,
     base: float | None = None,
     local: bool = False,
+    stderr: bool = True,
     n_jobs: int | None = None,
 ) -> Estimate:
     r"""Kullback-Leibler divergence $D(p\Vert q)$ from n samples x of p and m samples y of q, by nearest neighbours.
@@ -50,6 +51,7 @@ def kl_divergence_from_samples(
             divergence itself what it is.
         base: base of the logarithm; None for nats, 2 for bits.
         local: keep the values $\ln p(x_i)/q(x_i)$ whose mean is the estimate in ``Estimate.local``.
+        stderr: also estimate the standard error, which searches parts of the samples again; NaN without.
         n_jobs: number of threads of a search; None for all cores where that pays.
 
     Returns:
@@ -112,7 +114,9 @@ def kl_divergence_from_samples(
     number = min(16, min(n, m) // part_size(min(n, m), k))
     # As many parts of either; all samples are used, since what is random in x decays with n, and what is in y with m.
     chosen, chosen_there = parts(n, n // max(1, number), n), parts(m, m // max(1, number), m)
-    if number > 1 and chosen is not None and chosen_there is not None:
+    if not stderr:
+        variance = nan
+    elif number > 1 and chosen is not None and chosen_there is not None:
         moved = (
             apart(here[chosen.rows], chosen.part, together),
             apart(there[chosen_there.rows], chosen_there.part, together),
