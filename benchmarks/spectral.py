@@ -56,7 +56,7 @@ def exact(points, bandwidth):
 def lanczos(points, bandwidth, memory=2**30):
     from isentrope.measures import DiffusionOperator, matrix_entropy_from_products
 
-    operator = DiffusionOperator(points, bandwidth=bandwidth, memory=memory)
+    operator = DiffusionOperator(points, bandwidth=bandwidth, memory=memory, n_jobs=-1)
     return matrix_entropy_from_products(operator, base=2, rng=0)
 
 
