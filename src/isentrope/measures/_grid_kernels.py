@@ -21,19 +21,18 @@ _CELLS_PER_POINT = 16
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def build(points, slabs):
+def build(points, ranking, slabs):
     """Coordinates and order of the points by cells, start of each cell, and values in order, width and number of slabs.
 
-    There are more slabs than asked for where the points lie on a line or in clusters, which leave most cells empty.
+    The ranking has the points in the order of each coordinate. There are more slabs than asked for where the points lie on a line or in clusters, which leave most cells empty.
     """
     n, dimensions = points.shape
     levels, rank = np.zeros((3, n)), np.zeros((3, n), np.int64)
     for axis in range(dimensions):
         place = axis + 3 - dimensions
-        ranking = np.argsort(points[:, axis])
         for position in range(n):
-            levels[place, position] = points[ranking[position], axis]
-            rank[place, ranking[position]] = position
+            levels[place, position] = points[ranking[position, axis], axis]
+            rank[place, ranking[position, axis]] = position
     width, number = np.full(3, n), np.ones(3, np.int64)
     cell = np.empty(n, np.int64)
     while True:

@@ -16,8 +16,9 @@ from jaxtyping import Float, Int
 
 from isentrope._threads import cores, threads_of
 
-# A second thread pays from about this many coordinates on.
-_COORDINATES_PER_THREAD = 4000
+# A second thread pays from about this many coordinates on, in the tree and in the grid.
+_COORDINATES_PER_THREAD = 8_000
+_COORDINATES_PER_THREAD_OF_GRID = 100_000
 # Points of a cell of the grid, on average.
 _IN_A_CELL = 4
 
@@ -65,7 +66,7 @@ class NeighbourSearch:
         from isentrope.measures._grid_kernels import build
 
         n, dimensions = self.points.shape
-        return build(self.points, max(1, round((n / _IN_A_CELL) ** (1 / dimensions))))
+        return build(self.points, np.argsort(self.points, axis=0), max(1, round((n / _IN_A_CELL) ** (1 / dimensions))))
 
     @cached_property
     def _sorted(self):
@@ -171,7 +172,8 @@ class NeighbourSearch:
     def _share(self, kernel, arguments: tuple, places: int, results: tuple, n_jobs: int | None) -> None:
         """Let each thread answer for the points of some cells or leaves; it writes only the rows of its own."""
         if n_jobs is None:
-            wanted = min(cores(), 1 + self.points.size // _COORDINATES_PER_THREAD)
+            least = _COORDINATES_PER_THREAD_OF_GRID if self._in_grid else _COORDINATES_PER_THREAD
+            wanted = min(cores(), 1 + self.points.size // least)
         else:
             wanted = threads_of("NeighbourSearch", n_jobs)
         n_threads = min(wanted, places)
